@@ -1,0 +1,231 @@
+"""The typed configuration: every setting, its type and its default, once.
+
+A YAML file under ``configs/`` says only what differs from these defaults;
+``load_config`` merges it and the command line's overrides strictly.
+Defaults are the published AlphaFold 2 ``model_1`` (Jumper et al. 2021,
+supplement 1.11-1.12, Table 4).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass
+class AttentionConfig:
+    """Gated multi-head attention; ``key_dim`` is the total over the heads."""
+
+    num_head: int = 8
+    key_dim: int = 256
+    dropout_rate: float = 0.0
+
+
+@dataclass
+class StackConfig:
+    """One Evoformer-like stack (Algorithm 6 or 18)."""
+
+    num_block: int = 48
+    msa_row_attention: AttentionConfig = field(
+        default_factory=lambda: AttentionConfig(8, 256, 0.15)
+    )
+    msa_column_attention: AttentionConfig = field(
+        default_factory=lambda: AttentionConfig(8, 256, 0.0)
+    )
+    msa_transition_factor: int = 4
+    outer_product_channel: int = 32
+    triangle_multiplication_channel: int = 128
+    triangle_multiplication_dropout_rate: float = 0.25
+    triangle_attention: AttentionConfig = field(
+        default_factory=lambda: AttentionConfig(4, 128, 0.25)
+    )
+    pair_transition_factor: int = 4
+
+
+@dataclass
+class TemplateConfig:
+    """Template embedding (Algorithms 16 and 17)."""
+
+    enabled: bool = True
+    embed_torsion_angles: bool = True
+    channel: int = 64
+    num_block: int = 2
+    triangle_multiplication_channel: int = 64
+    triangle_multiplication_dropout_rate: float = 0.25
+    triangle_attention: AttentionConfig = field(
+        default_factory=lambda: AttentionConfig(4, 64, 0.25)
+    )
+    pair_transition_factor: int = 2
+    pointwise_attention: AttentionConfig = field(default_factory=lambda: AttentionConfig(4, 64))
+    dgram_min_bin: float = 3.25
+    dgram_max_bin: float = 50.75
+    dgram_num_bins: int = 39
+    use_unit_vector: bool = False
+
+
+@dataclass
+class RecyclingConfig:
+    """Recycling embedder (Algorithm 32)."""
+
+    min_bin: float = 3.25
+    max_bin: float = 20.75
+    num_bins: int = 15
+
+
+@dataclass
+class StructureModuleConfig:
+    """Structure module (Algorithms 20 to 25)."""
+
+    num_layer: int = 8
+    num_head: int = 12
+    num_scalar_qk: int = 16
+    num_scalar_v: int = 16
+    num_point_qk: int = 4
+    num_point_v: int = 8
+    num_layer_in_transition: int = 3
+    torsion_channel: int = 128
+    num_torsion_resblock: int = 2
+    position_scale: float = 10.0  # Å per model unit
+    dropout_rate: float = 0.1
+
+
+@dataclass
+class HeadsConfig:
+    """The heads (supplement 1.9)."""
+
+    masked_msa_num_output: int = 23
+    distogram_first_break: float = 2.3125  # Å
+    distogram_last_break: float = 21.6875  # Å
+    distogram_num_bins: int = 64
+    predicted_lddt_num_channel: int = 128
+    predicted_lddt_num_bins: int = 50
+    predicted_aligned_error: bool = False
+    predicted_aligned_error_max_bin: float = 31.0  # Å
+    predicted_aligned_error_num_bins: int = 64
+
+
+def _extra_msa_stack() -> StackConfig:
+    return StackConfig(
+        num_block=4,
+        msa_row_attention=AttentionConfig(8, 64, 0.15),
+        msa_column_attention=AttentionConfig(8, 64, 0.0),
+    )
+
+
+@dataclass
+class ModelConfig:
+    """The network (supplement 1.4 to 1.10)."""
+
+    msa_channel: int = 256
+    pair_channel: int = 128
+    single_channel: int = 384
+    extra_msa_channel: int = 64
+    max_relative_feature: int = 32
+    num_recycle: int = 3  # extra passes; training draws 0..num_recycle
+    evoformer: StackConfig = field(default_factory=StackConfig)
+    extra_msa_stack: StackConfig = field(default_factory=_extra_msa_stack)
+    template: TemplateConfig = field(default_factory=TemplateConfig)
+    recycling: RecyclingConfig = field(default_factory=RecyclingConfig)
+    structure_module: StructureModuleConfig = field(default_factory=StructureModuleConfig)
+    heads: HeadsConfig = field(default_factory=HeadsConfig)
+    zero_init: bool = True  # output layers start at zero (supplement 1.11.4)
+    remat: bool = True  # recompute each block in the backward pass (supplement 1.11.8)
+    bfloat16: bool = False  # trunk in bfloat16, variables and structure module in float32
+    subbatch_size: int = 0  # rows per slice of attention and transitions; 0 = whole
+
+
+@dataclass
+class LossConfig:
+    """Weights and constants of the loss terms (supplement 1.9)."""
+
+    structure_module_weight: float = 1.0  # holds both FAPE halves, chi and violation
+    distogram_weight: float = 0.3
+    masked_msa_weight: float = 2.0
+    predicted_lddt_weight: float = 0.01
+    experimentally_resolved_weight: float = 0.0
+    predicted_aligned_error_weight: float = 0.0
+    backbone_fape_weight: float = 0.5
+    sidechain_fape_weight: float = 0.5
+    chi_weight: float = 0.5
+    angle_norm_weight: float = 0.01
+    violation_weight: float = 0.0
+    fape_clamp_distance: float = 10.0  # Å
+    fape_loss_unit_distance: float = 10.0  # Å
+    sidechain_fape_clamp_distance: float = 10.0  # Å
+    sidechain_fape_length_scale: float = 10.0  # Å
+    violation_tolerance_factor: float = 12.0  # standard deviations
+    clash_overlap_tolerance: float = 1.5  # Å
+    min_resolution: float = 0.1  # Å; confidence heads learn within these
+    max_resolution: float = 3.0
+    torsion_all_angles: bool = False  # paper 1.9.1: all seven; DeepMind's code: chi only
+    scale_by_sqrt_length: bool = True  # paper 1.9: total x sqrt(residues after crop)
+
+
+@dataclass
+class DataConfig:
+    """From shards to batches (supplement 1.2)."""
+
+    train: list[str] = field(default_factory=list)  # shard files, folders or patterns
+    distillation: list[str] = field(default_factory=list)
+    validation: list[str] = field(default_factory=list)
+    distillation_probability: float = 0.75
+    crop_size: int = 256
+    max_msa_clusters: int = 128  # N_seq, templates included
+    reduce_msa_clusters_by_max_templates: bool = True
+    max_extra_msa: int = 1024
+    max_templates: int = 4
+    use_templates: bool = True
+    template_top: int = 20
+    masked_msa_replace_fraction: float = 0.15
+    masked_msa_uniform_prob: float = 0.1
+    masked_msa_profile_prob: float = 0.1
+    masked_msa_same_prob: float = 0.1
+    block_deletion_num_blocks: int = 5
+    block_deletion_fraction: float = 0.3
+    distillation_max_msa: int = 1000
+    clamp_prob: float = 0.9
+    max_resolution: float = 9.0  # Å
+    max_single_residue_fraction: float = 0.8
+    max_length: int = 0  # 0 = no bound
+    min_length: int = 0
+    sample_by_length: bool = True
+    sample_by_cluster: bool = True
+    on_corrupt: str = "raise"  # or "skip"
+    num_parallel: int = 0  # 0 = one per core
+    prefetch: int = 2
+
+
+@dataclass
+class TrainConfig:
+    """Optimisation, schedule, checkpoints, monitoring (supplement 1.11)."""
+
+    run_dir: str = "runs/default"
+    init_from: str = ""  # a checkpoint or DeepMind's .npz
+    steps: int = 78125
+    batch_size: int = 128  # global
+    seed: int = 0
+    strategy: str = "single"  # single, mirrored, multi_worker, tpu
+    tpu: str = "local"
+    learning_rate: float = 1e-3
+    warmup_samples: int = 128_000
+    decay_samples: int = 6_400_000
+    decay_factor: float = 0.95
+    adam_beta_1: float = 0.9
+    adam_beta_2: float = 0.999
+    adam_epsilon: float = 1e-6
+    clip_norm: float = 0.1  # each example's gradient, global norm
+    ema_decay: float = 0.999
+    max_non_finite_steps: int = 10
+    log_every: int = 10
+    checkpoint_every: int = 1000
+    keep_checkpoints: int = 5
+    validate_every: int = 0  # steps; 0 = never
+
+
+@dataclass
+class Config:
+    """Everything."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
