@@ -1,0 +1,153 @@
+"""The configuration loader: strict, layered, and clear about what is wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from records.errors import InputError
+from tffold import config as config_lib
+from tffold.config import Config, load_config
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+
+
+def write(folder: Path, text: str, name: str = "run.yaml") -> Path:
+    path = folder / name
+    path.write_text(text)
+    return path
+
+
+def test_empty_sections_give_the_published_defaults(tmp_path):
+    assert load_config(write(tmp_path, "train: {}")) == Config()
+
+
+def test_file_then_override_win_over_defaults(tmp_path):
+    path = write(tmp_path, "train: {steps: 7, learning_rate: 2e-3}\nmodel: {pair_channel: 16}")
+    config = load_config(
+        path, ["train.steps=50", "model.evoformer.num_block=2", "data.train=[a.tfrecord,b]"]
+    )
+    assert config.train.steps == 50
+    assert config.train.learning_rate == 0.002
+    assert config.model.pair_channel == 16
+    assert config.model.evoformer.num_block == 2
+    assert config.data.train == ["a.tfrecord", "b"]
+    assert config.train.batch_size == Config().train.batch_size
+
+
+def test_base_is_read_first_and_relative_to_its_reader(tmp_path):
+    (tmp_path / "deep").mkdir()
+    write(tmp_path, "train: {steps: 3, seed: 5}", "first.yaml")
+    path = write(tmp_path / "deep", "base: ../first.yaml\ntrain: {steps: 4}")
+    config = load_config(path)
+    assert (config.train.steps, config.train.seed) == (4, 5)
+
+
+def test_circular_base_is_refused(tmp_path):
+    write(tmp_path, "base: b.yaml", "a.yaml")
+    path = write(tmp_path, "base: a.yaml", "b.yaml")
+    with pytest.raises(InputError, match="circle"):
+        load_config(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("train: {stepz: 1}", ["train.stepz", "train.steps"]),
+        ("trian: {steps: 1}", ["'trian'", "'train'"]),
+        ("model: {evoformer: {num_blocks: 1}}", ["model.evoformer.num_block'"]),
+        ("train: {crop_size: 1}", ["train.crop_size", "data.crop_size"]),
+        ("train: {steps: abc}", ["train.steps", "int", "'abc'"]),
+        ("train: {steps: 1.5}", ["train.steps", "int", "1.5"]),
+        ("train: {steps: true}", ["train.steps", "int", "True"]),
+        ("train: {learning_rate: null}", ["train.learning_rate", "float", "None"]),
+        ("data: {use_templates: 3}", ["data.use_templates", "bool"]),
+        ("data: {train: x}", ["data.train", "list[str]", "'x'"]),
+        ("data: {train: [1]}", ["data.train", "list[str]"]),
+        ("model: 3", ["'model' is a section"]),
+        ("train: {steps: 1, steps: 2}", ["duplicate key steps"]),
+        ("a: b: c", ["not valid YAML", "line 1"]),
+        ("[1]", ["sections"]),
+        ("train: {strategy: magic}", ["train.strategy", "mirrored", "magic"]),
+        ("train: {steps: -1}", ["train.steps", "negative"]),
+        ("train: {batch_size: 0}", ["train.batch_size", "at least 1"]),
+        ("data: {clamp_prob: 1.1}", ["data.clamp_prob", "between 0 and 1"]),
+        ("train: {learning_rate: .nan}", ["train.learning_rate", "finite"]),
+        (
+            "model: {evoformer: {triangle_attention: {num_head: 3, key_dim: 32}}}",
+            ["model.evoformer.triangle_attention.key_dim", "multiple"],
+        ),
+        ("train: {steps: '${train.nothing}'}", ["nothing"]),
+    ],
+)
+def test_each_mistake_is_one_clear_line(tmp_path, text, parts):
+    path = write(tmp_path, text)
+    with pytest.raises(InputError) as caught:
+        load_config(path)
+    message = str(caught.value)
+    assert "\n" not in message
+    for part in [str(path), *parts]:
+        assert part in message
+
+
+@pytest.mark.parametrize(
+    ("override", "part"),
+    [
+        ("train.stepz=1", "train.steps"),
+        ("train.steps", "section.key=value"),
+        ("=3", "section.key=value"),
+        ("train.steps=many", "must be int"),
+    ],
+)
+def test_wrong_override_names_itself(tmp_path, override, part):
+    with pytest.raises(InputError) as caught:
+        load_config(write(tmp_path, "{}"), [override])
+    assert override in str(caught.value) and part in str(caught.value)
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(InputError, match="no such configuration file"):
+        load_config(tmp_path / "none.yaml")
+
+
+def test_yaml_round_trip(tmp_path):
+    config = load_config(write(tmp_path, "train: {steps: 9, learning_rate: 1e-05, seed: -3}"))
+    again = load_config(write(tmp_path, config_lib.to_yaml(config), "again.yaml"))
+    assert again == config
+
+
+def test_flatten_covers_every_leaf():
+    flat = config_lib.flatten(Config())
+    assert flat["model.evoformer.triangle_attention.num_head"] == 4
+    assert not any(dataclasses.is_dataclass(value) for value in flat.values())
+    assert len(flat) > 100
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.name)
+def test_bundled_configurations_load(path):
+    load_config(path)
+
+
+def test_stages_follow_the_papers_table():
+    initial = load_config(CONFIGS / "initial_training.yaml")
+    tuned = load_config(CONFIGS / "finetuning.yaml")
+    ptm = load_config(CONFIGS / "finetuning_ptm.yaml")
+    for stage, crop, rows, extra, rate, warmup in (
+        (initial, 256, 128, 1024, 1e-3, 128_000),
+        (tuned, 384, 512, 5120, 5e-4, 0),
+        (ptm, 384, 512, 5120, 5e-4, 0),
+    ):
+        assert stage.data.crop_size == crop
+        assert stage.data.max_msa_clusters == rows
+        assert stage.data.max_extra_msa == extra
+        assert stage.data.max_templates == 4
+        assert stage.train.learning_rate == rate
+        assert stage.train.warmup_samples == warmup
+        assert stage.train.batch_size == 128
+    assert (initial.loss.violation_weight, initial.loss.experimentally_resolved_weight) == (0, 0)
+    assert (tuned.loss.violation_weight, tuned.loss.experimentally_resolved_weight) == (1.0, 0.01)
+    assert not tuned.model.heads.predicted_aligned_error
+    assert ptm.model.heads.predicted_aligned_error
+    assert ptm.loss.predicted_aligned_error_weight == 0.1
