@@ -1,0 +1,222 @@
+"""The feature table: what a record holds, what a batch holds.
+
+One row per feature: name, dtype, symbolic shape, group and a line of
+description.  The record's codec and checks, the batch's crop axes, padding
+and tensor specifications, and the README's table all derive from it
+(``python -m records.schema`` prints the table).  Padding is zero throughout.
+
+Lengths are in Å, angles in radians.  Residue types are numbered in
+AlphaFold's order (ARNDCQEGHILKMFPSTWYV, X = 20, gap = 21, mask = 22), except
+``msa`` in a record, which keeps the order of HHblits (ACDEFGHIKLMNPQRSTVWY,
+X = 20, gap = 21).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+SCHEMA_VERSION = 1
+
+# Symbolic dimensions.
+NUM_RES = "num_res"  # R: residues of the chain (record), of the crop (batch)
+NUM_MSA = "num_msa"  # N: rows of the whole alignment (record)
+NUM_HITS = "num_templates"  # H: template hits kept in a record, best first
+NUM_MSA_SEQ = "num_msa_seq"  # S: cluster centres
+NUM_EXTRA_SEQ = "num_extra_seq"  # E: extra rows
+NUM_TEMPLATES = "num_templates_used"  # T: templates given to the model
+
+LETTERS = {
+    NUM_RES: "R",
+    NUM_MSA: "N",
+    NUM_HITS: "H",
+    NUM_MSA_SEQ: "S",
+    NUM_EXTRA_SEQ: "E",
+    NUM_TEMPLATES: "T",
+}
+RECORD_DIMENSIONS = (NUM_RES, NUM_MSA, NUM_HITS)
+
+# Groups.
+RECORD = "record"
+INPUT = "input"
+LABEL = "label"
+
+STRING = "str"  # one text, or a list of texts when the shape is not ()
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One row of the table."""
+
+    name: str
+    dtype: str  # a NumPy dtype name, or STRING
+    shape: tuple[str | int, ...]
+    group: str
+    description: str
+
+    def axes(self, dimension: str) -> tuple[int, ...]:
+        """The axes that run over ``dimension``: where cropping and padding act."""
+        return tuple(axis for axis, size in enumerate(self.shape) if size == dimension)
+
+    def sizes(self, dimensions: Mapping[str, int]) -> tuple[int, ...]:
+        """The shape in numbers."""
+        return tuple(dimensions[s] if isinstance(s, str) else s for s in self.shape)
+
+    def symbols(self) -> str:
+        """The shape in letters, e.g. ``[S, R, 49]``."""
+        return "[" + ", ".join(LETTERS.get(str(s), str(s)) for s in self.shape) + "]"
+
+
+def _table(group: str, rows: Iterable[tuple[str, str, tuple, str]]) -> dict[str, Feature]:
+    return {
+        name: Feature(name, dtype, shape, group, text) for name, dtype, shape, text in rows
+    }
+
+
+_R, _N, _H = NUM_RES, NUM_MSA, NUM_HITS
+_S, _E, _T = NUM_MSA_SEQ, NUM_EXTRA_SEQ, NUM_TEMPLATES
+
+RECORD_FEATURES: dict[str, Feature] = _table(
+    RECORD,
+    [
+        ("chain_id", STRING, (), "name of the chain, e.g. 1ubq_A"),
+        ("sequence", STRING, (), "one-letter sequence (SEQRES)"),
+        ("aatype", "uint8", (_R,), "residue type"),
+        ("residue_index", "int32", (_R,), "0-based SEQRES position"),
+        ("between_segment_residues", "uint8", (_R,), "1 on residues that bridge two segments"),
+        ("all_atom_positions", "float32", (_R, 37, 3), "atom coordinates, Å, 0 where absent"),
+        ("all_atom_mask", "uint8", (_R, 37), "1 where the atom was observed"),
+        ("msa", "uint8", (_N, _R), "whole alignment, query first, HHblits order"),
+        ("deletion_matrix", "uint8", (_N, _R), "deleted residues left of each cell, at most 255"),
+        ("template_aatype", "uint8", (_H, _R), "template residue on the query, gap = 21"),
+        ("template_all_atom_positions", "float32", (_H, _R, 37, 3), "template atoms, Å"),
+        ("template_all_atom_masks", "uint8", (_H, _R, 37), "1 where the template has the atom"),
+        ("template_sum_probs", "float32", (_H,), "summed alignment probability, descending"),
+        ("template_domain_names", STRING, (_H,), "template chain, e.g. 4zhl_U"),
+        ("template_release_date", STRING, (_H,), "template release date, YYYY-MM-DD"),
+        ("resolution", "float32", (), "Å; 0 = unknown (NMR, predicted)"),
+        ("release_date", STRING, (), "YYYY-MM-DD"),
+        ("is_distillation", "uint8", (), "1 for a predicted structure"),
+        ("cluster_size", "int32", (), "chains in its sequence cluster; below 1 = unknown"),
+        ("confidence", "float32", (_R,), "pLDDT 0-100 (100 for an experiment)"),
+    ],
+)
+
+_INPUTS = _table(
+    INPUT,
+    [
+        ("aatype", "int32", (_R,), "residue type"),
+        ("residue_index", "int32", (_R,), "position in the whole sequence"),
+        ("seq_mask", "float32", (_R,), "1 on residues, 0 on padding"),
+        ("seq_length", "int32", (), "residues in the crop"),
+        ("target_feat", "float32", (_R, 22), "between-segment bit, one-hot residue type 21"),
+        ("msa_feat", "float32", (_S, _R, 49), "cluster features (supplement table 1)"),
+        ("msa_mask", "float32", (_S, _R), "1 on cells of real rows"),
+        ("msa_row_mask", "float32", (_S,), "1 on real rows"),
+        ("bert_mask", "float32", (_S, _R), "1 on cells chosen for the masked-MSA loss"),
+        ("true_msa", "int32", (_S, _R), "cluster centres before masking"),
+        ("extra_msa", "int32", (_E, _R), "extra rows"),
+        ("extra_msa_mask", "float32", (_E, _R), "1 on cells of real extra rows"),
+        ("extra_msa_row_mask", "float32", (_E,), "1 on real extra rows"),
+        ("extra_has_deletion", "float32", (_E, _R), "1 where residues were deleted"),
+        ("extra_deletion_value", "float32", (_E, _R), "2/π·atan(deletions / 3)"),
+        ("template_aatype", "int32", (_T, _R), "template residue type, gap = 21"),
+        ("template_mask", "float32", (_T,), "1 on real templates"),
+        ("template_sum_probs", "float32", (_T, 1), "summed alignment probability"),
+        ("template_all_atom_positions", "float32", (_T, _R, 37, 3), "template atoms, Å"),
+        ("template_all_atom_masks", "float32", (_T, _R, 37), "1 where the template has the atom"),
+        ("template_pseudo_beta", "float32", (_T, _R, 3), "Cβ (Gly: Cα), Å"),
+        ("template_pseudo_beta_mask", "float32", (_T, _R), "1 where it is known"),
+        (
+            "template_backbone_affine_tensor",
+            "float32",
+            (_T, _R, 7),
+            "quaternion and Cα, Å (DeepMind's schema; the model does not read it)",
+        ),
+        ("template_backbone_affine_mask", "float32", (_T, _R), "1 where N, Cα and C are known"),
+        ("atom14_atom_exists", "float32", (_R, 14), "1 where the residue type has the atom"),
+        ("residx_atom14_to_atom37", "int32", (_R, 14), "atom37 slot of each atom14 slot"),
+        ("atom37_atom_exists", "float32", (_R, 37), "1 where the residue type has the atom"),
+        ("residx_atom37_to_atom14", "int32", (_R, 37), "atom14 slot of each atom37 slot"),
+        (
+            "random_crop_to_size_seed",
+            "int32",
+            (2,),
+            "seed of the crop (DeepMind's schema; the model does not read it)",
+        ),
+        ("num_iter_recycling", "int32", (), "extra passes to run, the same for the whole batch"),
+    ],
+)
+
+_LABELS = _table(
+    LABEL,
+    [
+        ("all_atom_positions", "float32", (_R, 37, 3), "true atoms, Å"),
+        ("all_atom_mask", "float32", (_R, 37), "1 where observed (and confident enough)"),
+        ("pseudo_beta", "float32", (_R, 3), "Cβ (Gly: Cα), Å"),
+        ("pseudo_beta_mask", "float32", (_R,), "1 where it is known"),
+        ("backbone_affine_tensor", "float32", (_R, 7), "backbone frame: quaternion and Cα, Å"),
+        ("backbone_affine_mask", "float32", (_R,), "1 where N, Cα and C are known"),
+        ("rigidgroups_gt_frames", "float32", (_R, 8, 12), "frames: rotation 9, translation 3 (Å)"),
+        ("rigidgroups_alt_gt_frames", "float32", (_R, 8, 12), "the same, ambiguous atoms renamed"),
+        ("rigidgroups_gt_exists", "float32", (_R, 8), "1 where the frame's atoms are known"),
+        ("rigidgroups_group_exists", "float32", (_R, 8), "1 where the residue type has the group"),
+        ("rigidgroups_group_is_ambiguous", "float32", (_R, 8), "1 where renaming turns the frame"),
+        ("atom14_gt_positions", "float32", (_R, 14, 3), "true atoms, Å"),
+        ("atom14_alt_gt_positions", "float32", (_R, 14, 3), "the same, ambiguous atoms renamed"),
+        ("atom14_gt_exists", "float32", (_R, 14), "1 where observed"),
+        ("atom14_alt_gt_exists", "float32", (_R, 14), "the same, ambiguous atoms renamed"),
+        ("atom14_atom_is_ambiguous", "float32", (_R, 14), "1 on atoms with a twin name"),
+        ("chi_angles", "float32", (_R, 4), "side-chain torsions, radians, 0 where undefined"),
+        ("alt_chi_angles", "float32", (_R, 4), "the same, ambiguous atoms renamed"),
+        ("chi_mask", "float32", (_R, 4), "1 where the torsion's atoms are known"),
+        ("resolution", "float32", (), "Å; 0 = unknown"),
+        ("is_distillation", "float32", (), "1 for a predicted structure"),
+        ("use_clamped_fape", "float32", (), "1 where the backbone FAPE is clamped"),
+    ],
+)
+
+BATCH_FEATURES: dict[str, Feature] = {**_INPUTS, **_LABELS}
+
+# Of no use to a model without templates, which is not given them.
+TEMPLATE_FEATURES = tuple(name for name, f in _INPUTS.items() if NUM_TEMPLATES in f.shape)
+
+
+def batch_features(*, templates: bool = True, labels: bool = True) -> dict[str, Feature]:
+    """The rows of the table that a batch carries.
+
+    Args:
+        templates: whether the model reads templates.
+        labels: whether the true structure is known and wanted.
+    """
+    return {
+        name: feature
+        for name, feature in BATCH_FEATURES.items()
+        if (templates or name not in TEMPLATE_FEATURES)
+        and (labels or feature.group != LABEL)
+    }
+
+
+def markdown() -> str:
+    """The table as Markdown, for the README."""
+    lines = [
+        "R residues, N alignment rows, H template hits; in a batch S cluster centres, E extra "
+        "rows, T templates.",
+        "A batch has two further leading axes: example and recycling pass.",
+    ]
+    titles = {
+        RECORD: (RECORD_FEATURES, "In a record"),
+        INPUT: (_INPUTS, "In a batch: inputs"),
+        LABEL: (_LABELS, "In a batch: labels (training only)"),
+    }
+    for features, title in titles.values():
+        lines += ["", f"**{title}**", "", "| feature | dtype | shape | meaning |", "|-|-|-|-|"]
+        lines += [
+            f"| `{f.name}` | {f.dtype} | {f.symbols()} | {f.description} |"
+            for f in features.values()
+        ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(markdown())

@@ -1,0 +1,290 @@
+"""Shards: TFRecord files written atomically, with an index for random access.
+
+A shard ``x.tfrecord`` has beside it ``x.tfrecord.index.jsonl``: one line per
+record with its place in the file and the numbers that sampling needs
+(``records.example.index_entry``).  The index is a convenience: when it is
+missing or does not fit the shard, ``read_index`` rebuilds it from the records.
+
+TFRecord framing: length (uint64, little-endian), masked CRC-32C of those
+eight bytes, the data, masked CRC-32C of the data.
+"""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import google_crc32c
+
+from records import example
+from records.errors import CorruptRecordError, InputError
+
+SUFFIX = ".tfrecord"
+INDEX_SUFFIX = ".index.jsonl"
+_HEADER = 12  # length and its checksum
+_FOOTER = 4  # the data's checksum
+_MEND = "convert the chains of this shard again, or set data.on_corrupt=skip"
+
+
+def masked_crc(data: bytes) -> int:
+    """CRC-32C, rotated and offset as the TFRecord format wants it."""
+    crc = google_crc32c.value(data)
+    return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
+
+
+def frame(data: bytes) -> bytes:
+    """``data`` as one TFRecord."""
+    length = struct.pack("<Q", len(data))
+    return b"".join(
+        (length, struct.pack("<I", masked_crc(length)), data, struct.pack("<I", masked_crc(data)))
+    )
+
+
+def unframe(framed: bytes, shard: object, item: object) -> bytes:
+    """The data of one framed record, its checksums verified.
+
+    Raises:
+        CorruptRecordError: the bytes are cut short or a checksum does not hold.
+    """
+    where = {"file": shard, "item": item, "mend": _MEND}
+    if len(framed) < _HEADER:
+        raise CorruptRecordError("the file ends inside this record", **where)
+    length, length_crc = struct.unpack_from("<QI", framed)
+    if masked_crc(framed[:8]) != length_crc:
+        raise CorruptRecordError("checksum of the length fails", **where)
+    if len(framed) < _HEADER + length + _FOOTER:
+        raise CorruptRecordError("the file ends inside this record", **where)
+    data = framed[_HEADER : _HEADER + length]
+    if masked_crc(data) != struct.unpack_from("<I", framed, _HEADER + length)[0]:
+        raise CorruptRecordError("checksum of the data fails", **where)
+    return data
+
+
+def index_path(shard: str | os.PathLike) -> Path:
+    """Where the index of ``shard`` lies."""
+    return Path(f"{os.fspath(shard)}{INDEX_SUFFIX}")
+
+
+def _flush(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class ShardWriter:
+    """Writes one shard and its index; nothing appears under its name before ``close``.
+
+    As a context manager it closes on success and discards the shard when an
+    exception passes.
+    """
+
+    def __init__(self, path: str | os.PathLike) -> None:
+        self.path = Path(path)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._partial = self.path.with_name(f".{self.path.name}.{os.getpid()}.partial")
+        self._file: BinaryIO | None = open(self._partial, "wb")
+        self._lines: list[str] = []
+        self._offset = 0
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    @property
+    def size(self) -> int:
+        """Bytes written so far."""
+        return self._offset
+
+    def write(self, chain_id: str, serialized: bytes, entry: Mapping[str, Any]) -> None:
+        """Append one record; ``entry`` is its ``records.example.index_entry``."""
+        if self._file is None:
+            raise ValueError(f"{self.path} is closed")
+        framed = frame(serialized)
+        self._file.write(framed)
+        place = {"chain_id": chain_id, "offset": self._offset, "length": len(serialized)}
+        self._lines.append(json.dumps({**entry, **place}, sort_keys=True))
+        self._offset += len(framed)
+
+    def close(self) -> Path:
+        """Make shard and index durable under their names."""
+        if self._file is None:
+            return self.path
+        _flush(self._file)
+        self._file.close()
+        self._file = None
+        index = index_path(self.path)
+        partial_index = self._partial.with_name(self._partial.name + INDEX_SUFFIX)
+        with open(partial_index, "wb") as file:
+            file.write("".join(line + "\n" for line in self._lines).encode())
+            _flush(file)
+        # A crash in between leaves a shard without index, which reading rebuilds.
+        index.unlink(missing_ok=True)
+        os.replace(self._partial, self.path)
+        os.replace(partial_index, index)
+        _sync_folder(self.path.parent)
+        return self.path
+
+    def discard(self) -> None:
+        """Forget what was written."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+            self._partial.unlink(missing_ok=True)
+
+    def __enter__(self) -> ShardWriter:
+        return self
+
+    def __exit__(self, kind: type | None, *_: object) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.discard()
+
+
+def find_shards(sources: Sequence[str | os.PathLike]) -> list[Path]:
+    """The shard files that a list of files, folders and glob patterns names, in order.
+
+    Raises:
+        InputError: an entry names nothing.
+    """
+    found: dict[Path, None] = {}
+    for source in sources:
+        text = os.path.expanduser(os.fspath(source))
+        if os.path.isdir(text):
+            paths = sorted(Path(text).rglob(f"*{SUFFIX}"))
+        elif os.path.isfile(text):
+            paths = [Path(text)]
+        else:
+            paths = sorted(
+                Path(p) for p in glob.glob(text, recursive=True) if not p.endswith(INDEX_SUFFIX)
+            )
+            paths = [p for p in paths if p.is_file()]
+        paths = [p for p in paths if not p.name.startswith(".")]
+        if not paths:
+            raise InputError(
+                "no shards here", file=source, mend=f"name *{SUFFIX} files or a folder of them"
+            )
+        found.update(dict.fromkeys(paths))
+    return list(found)
+
+
+def scan(shard: str | os.PathLike) -> Iterator[tuple[int, int, bytes | CorruptRecordError]]:
+    """Walk a shard from front to back without its index.
+
+    Yields:
+        offset, length, and the record's data or, where its checksum fails, the
+        error.  After a damaged length nothing more can be found.
+    """
+    size = os.path.getsize(shard)
+    offset = 0
+    number = 0
+    with open(shard, "rb") as file:
+        while offset < size:
+            item = f"record {number} at byte {offset}"
+            header = file.read(_HEADER)
+            try:
+                if len(header) < _HEADER:
+                    unframe(header, shard, item)
+                length, crc = struct.unpack("<QI", header)
+                if masked_crc(header[:8]) != crc:
+                    raise CorruptRecordError(
+                        "checksum of the length fails", file=shard, item=item, mend=_MEND
+                    )
+            except CorruptRecordError as error:
+                yield offset, 0, error
+                return
+            body = file.read(length + _FOOTER)
+            try:
+                data: bytes | CorruptRecordError = unframe(header + body, shard, item)
+            except CorruptRecordError as error:
+                data = error
+            yield offset, length, data
+            offset += _HEADER + length + _FOOTER
+            number += 1
+
+
+def iterate(shard: str | os.PathLike) -> Iterator[tuple[int, bytes]]:
+    """Offset and data of every record.
+
+    Raises:
+        CorruptRecordError: at the first damaged record.
+    """
+    for offset, _, data in scan(shard):
+        if isinstance(data, CorruptRecordError):
+            raise data
+        yield offset, data
+
+
+def read_record(shard: str | os.PathLike, offset: int, length: int) -> bytes:
+    """The data of one record, its checksums verified."""
+    with open(shard, "rb") as file:
+        framed = os.pread(file.fileno(), _HEADER + length + _FOOTER, offset)
+    data = unframe(framed, shard, f"record at byte {offset}")
+    if len(data) != length:
+        raise CorruptRecordError(
+            f"{len(data)} bytes long, the index says {length}",
+            file=shard,
+            item=f"record at byte {offset}",
+            mend=f"delete {index_path(shard)}",
+        )
+    return data
+
+
+def read_index(shard: str | os.PathLike) -> list[dict[str, Any]]:
+    """One entry per record: its index line, read from the index or, where that
+    is missing or does not fit the shard, from the records themselves.
+
+    Damaged records keep an entry with ``"error"`` (their message) when the
+    index had to be rebuilt, so that the reader can report or skip them.
+
+    Raises:
+        InputError: the shard does not exist or is not a TFRecord file.
+    """
+    path = Path(shard)
+    if not path.is_file():
+        raise InputError("no such shard", file=shard, mend="check the path")
+    entries = _stored_index(path)
+    return _rebuilt_index(path) if entries is None else entries
+
+
+def _stored_index(path: Path) -> list[dict[str, Any]] | None:
+    index = index_path(path)
+    try:
+        with open(index, encoding="utf-8") as file:
+            entries = [json.loads(line) for line in file]
+        offset = 0
+        for entry in entries:
+            if entry["offset"] != offset:
+                return None
+            offset += _HEADER + entry["length"] + _FOOTER
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    # A shard cut short keeps its index: the missing records then name themselves.
+    return entries if entries and offset >= path.stat().st_size else None
+
+
+def _rebuilt_index(path: Path) -> list[dict[str, Any]]:
+    entries: list[dict[str, Any]] = []
+    for offset, length, data in scan(path):
+        place = {"offset": offset, "length": length}
+        try:
+            if isinstance(data, CorruptRecordError):
+                raise data
+            entries.append({**example.index_entry(example.decode(data)), **place})
+        except InputError as error:
+            named = error if error.file else type(error)(
+                error.what, file=path, item=f"record {len(entries)}", mend=error.mend
+            )
+            entries.append({"chain_id": f"record {len(entries)}", "error": str(named), **place})
+    return entries
