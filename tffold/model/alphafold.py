@@ -1,0 +1,261 @@
+"""AlphaFold 2, the monomer network, as a Keras model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from tffold.config import ModelConfig
+from tffold.model.block_stack import BlockStack
+from tffold.model.embedders import ExtraMSAEmbedder, InputEmbedder
+from tffold.model.evoformer import EvoformerBlock
+from tffold.model.heads import (
+    DistogramHead,
+    LogitsHead,
+    PredictedLDDTHead,
+    distogram_breaks,
+    predicted_aligned_error_breaks,
+)
+from tffold.model.module import GROUP, Module, weight_seed
+from tffold.model.primitives import Linear, fold
+from tffold.model.recycling import RecyclingEmbedder
+from tffold.model.structure_module import StructureModule
+from tffold.model.templates import TemplateAngleEmbedder, TemplateEmbedding
+
+Tensor = Any
+NUM_ATOM = 37
+
+
+class EmbeddingsAndEvoformer(Module):
+    """Everything before the structure module (Algorithm 2, lines 1 to 18).
+
+    One pass's features and the last pass's results -> ``single`` [i, c_s],
+    ``pair`` [i, j, c_z], ``msa`` [s, i, c_m] and ``msa_first_row`` [i, c_m],
+    in float32 whatever the trunk's precision.
+    """
+
+    def __init__(self, config: ModelConfig):
+        super().__init__("evoformer")
+        c = self.config = config
+        self.trunk_dtype = "bfloat16" if c.bfloat16 else "float32"
+        self.input_embedder = InputEmbedder(c)
+        self.recycling_embedder = RecyclingEmbedder(c)
+        if c.template.enabled:
+            self.template_embedding = TemplateEmbedding(c)
+            if c.template.embed_torsion_angles:
+                self.template_angles = TemplateAngleEmbedder(c, GROUP + "template_angles")
+        self.extra_msa_embedder = ExtraMSAEmbedder(c)
+        extra_block = EvoformerBlock(
+            c.extra_msa_stack,
+            c.extra_msa_channel,
+            c.pair_channel,
+            is_extra_msa=True,
+            name="extra_msa_stack",
+            zero_init=c.zero_init,
+        )
+        self.extra_msa_stack = BlockStack(
+            extra_block, c.extra_msa_stack.num_block, GROUP + "extra_msa_loop", c.remat
+        )
+        block = EvoformerBlock(
+            c.evoformer,
+            c.msa_channel,
+            c.pair_channel,
+            is_extra_msa=False,
+            name="evoformer_iteration",
+            zero_init=c.zero_init,
+        )
+        self.evoformer_stack = BlockStack(
+            block, c.evoformer.num_block, GROUP + "evoformer_loop", c.remat
+        )
+        self.single_activations = Linear(c.msa_channel, c.single_channel, "single_activations")
+
+    def call(
+        self, batch: dict[str, Tensor], previous: dict[str, Tensor], key: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        dtype = self.trunk_dtype
+
+        def feature(name: str) -> Tensor:
+            return ops.cast(batch[name], dtype)
+
+        msa, pair = self.input_embedder(
+            feature("target_feat"), feature("msa_feat"), batch["residue_index"]
+        )
+        first_row, pair_update = self.recycling_embedder(previous, batch["aatype"], dtype=dtype)
+        # [i, c] onto row 0 of [s, i, c]
+        msa = ops.concatenate([msa[:1] + first_row[None], msa[1:]], axis=0)
+        pair += pair_update
+        seq_mask = batch["seq_mask"]
+        pair_mask = seq_mask[:, None] * seq_mask[None, :]
+        num_rows = msa.shape[0]
+        msa_mask = batch["msa_mask"]
+        template = self.config.template
+        if template.enabled:
+            pair += self.template_embedding(pair, batch, pair_mask, fold(key, 0))
+        extra = self.extra_msa_embedder(
+            batch["extra_msa"], feature("extra_has_deletion"), feature("extra_deletion_value")
+        )
+        _, pair = self.extra_msa_stack(
+            (extra, pair), (batch["extra_msa_mask"], pair_mask), fold(key, 1)
+        )
+        if template.enabled and template.embed_torsion_angles:
+            rows, rows_mask = self.template_angles(batch, dtype=dtype)
+            msa = ops.concatenate([msa, rows], axis=0)
+            msa_mask = ops.concatenate([msa_mask, rows_mask], axis=0)
+        msa, pair = self.evoformer_stack((msa, pair), (msa_mask, pair_mask), fold(key, 2))
+        outputs = {
+            "single": self.single_activations(msa[0]),
+            "pair": pair,
+            "msa": msa[:num_rows],
+            "msa_first_row": msa[0],
+        }
+        return {name: ops.cast(x, "float32") for name, x in outputs.items()}
+
+
+class AlphaFoldIteration(Module):
+    """One pass: trunk, structure module and heads (Algorithm 2)."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__("alphafold_iteration")
+        c = self.config = config
+        self.evoformer = EmbeddingsAndEvoformer(c)
+        self.structure_module = StructureModule(c)
+        heads, zero_init = c.heads, c.zero_init
+        self.distogram_head = DistogramHead(c)
+        self.masked_msa_head = LogitsHead(
+            c.msa_channel, heads.masked_msa_num_output, "masked_msa_head", zero_init
+        )
+        self.predicted_lddt_head = PredictedLDDTHead(c)
+        self.experimentally_resolved_head = LogitsHead(
+            c.single_channel, NUM_ATOM, "experimentally_resolved_head", zero_init
+        )
+        if heads.predicted_aligned_error:
+            self.predicted_aligned_error_head = LogitsHead(
+                c.pair_channel,
+                heads.predicted_aligned_error_num_bins,
+                "predicted_aligned_error_head",
+                zero_init,
+            )
+
+    def call(
+        self,
+        batch: dict[str, Tensor],
+        previous: dict[str, Tensor],
+        key: Tensor | None = None,
+        with_heads: bool = True,
+    ) -> dict[str, Any]:
+        representations = self.evoformer(batch, previous, fold(key, 0))
+        structure = self.structure_module(
+            representations["single"], representations["pair"], batch, fold(key, 1)
+        )
+        representations["structure_module"] = structure.pop("act")
+        outputs = {"representations": representations, "structure_module": structure}
+        if not with_heads:
+            return outputs
+        heads = self.config.heads
+        outputs["distogram"] = {
+            "logits": self.distogram_head(representations["pair"]),
+            "bin_edges": distogram_breaks(heads),
+        }
+        outputs["masked_msa"] = {"logits": self.masked_msa_head(representations["msa"])}
+        outputs["predicted_lddt"] = {
+            "logits": self.predicted_lddt_head(representations["structure_module"])
+        }
+        outputs["experimentally_resolved"] = {
+            "logits": self.experimentally_resolved_head(representations["single"])
+        }
+        if heads.predicted_aligned_error:
+            outputs["predicted_aligned_error"] = {
+                "logits": self.predicted_aligned_error_head(representations["pair"]),
+                "breaks": predicted_aligned_error_breaks(heads),
+            }
+        return outputs
+
+
+class AlphaFold(keras.Model):
+    """The AlphaFold 2 monomer network on one example (Algorithm 2).
+
+    Features carry DeepMind's names with one leading axis, the recycling
+    passes, and no batch axis. Weights are float32 and built at once, drawn
+    from ``seed``; with ``config.bfloat16`` the trunk computes in bfloat16.
+    Dropout is on where ``seed`` is passed to a call.
+    """
+
+    def __init__(self, config: ModelConfig, seed: int = 0, name: str = "alphafold"):
+        policy = "mixed_bfloat16" if config.bfloat16 else "float32"
+        super().__init__(name=name, dtype=policy, autocast=False)
+        self.config = config
+        self.alphafold_iteration = AlphaFoldIteration(config)
+        with weight_seed(seed):
+            self.build()
+
+    def build(self, input_shape: Any = None) -> None:
+        self.alphafold_iteration.build()
+
+    def first_previous(self, num_res: int) -> dict[str, Tensor]:
+        """What the first pass takes for the results of the pass before it: zeros."""
+        c = self.config
+        return {
+            "prev_pos": ops.zeros((num_res, NUM_ATOM, 3), "float32"),
+            "prev_msa_first_row": ops.zeros((num_res, c.msa_channel), "float32"),
+            "prev_pair": ops.zeros((num_res, num_res, c.pair_channel), "float32"),
+        }
+
+    def one_pass(
+        self, batch: dict[str, Tensor], previous: dict[str, Tensor], seed: Tensor | None = None
+    ) -> dict[str, Any]:
+        """One pass on features without the recycling axis; ``seed`` int32 [2] or None."""
+        return self.alphafold_iteration(batch, previous, seed)
+
+    def recycle(
+        self,
+        batch: dict[str, Tensor],
+        num_recycle: int | Tensor,
+        seed: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """Passes 0 to ``num_recycle`` - 1, without gradient: what the last pass builds on.
+
+        ``batch`` with leading recycling axis; ``num_recycle`` may be a scalar
+        tensor, the compiled program serves all its values.
+        """
+        previous = self.first_previous(batch["aatype"].shape[-1])
+
+        def body(i: Tensor, previous: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+            outputs = self.alphafold_iteration(
+                select_pass(batch, i), previous, fold(seed, i), with_heads=False
+            )
+            return i + 1, next_previous(outputs)
+
+        if isinstance(num_recycle, int) and num_recycle == 0:
+            return previous
+        count = ops.cast(num_recycle, "int32")
+        start = ops.zeros((), "int32")
+        _, previous = ops.while_loop(lambda i, _: i < count, body, (start, previous))
+        return {name: ops.stop_gradient(x) for name, x in previous.items()}
+
+    def call(
+        self,
+        batch: dict[str, Tensor],
+        num_recycle: int | Tensor | None = None,
+        seed: Tensor | None = None,
+    ) -> dict[str, Any]:
+        """All passes (default: as many as ``batch`` holds); outputs of the last one."""
+        if num_recycle is None:
+            num_recycle = batch["aatype"].shape[0] - 1
+        previous = self.recycle(batch, num_recycle, fold(seed, 0))
+        return self.one_pass(select_pass(batch, num_recycle), previous, fold(seed, 1))
+
+
+def select_pass(batch: dict[str, Tensor], index: int | Tensor) -> dict[str, Tensor]:
+    """The features of one recycling pass: [c, ...] -> [...]."""
+    return {name: ops.take(x, index, axis=0) for name, x in batch.items()}
+
+
+def next_previous(outputs: dict[str, Any]) -> dict[str, Tensor]:
+    """What the next pass takes over from a pass's outputs."""
+    return {
+        "prev_pos": outputs["structure_module"]["final_atom_positions"],
+        "prev_msa_first_row": outputs["representations"]["msa_first_row"],
+        "prev_pair": outputs["representations"]["pair"],
+    }

@@ -1,0 +1,95 @@
+"""One block of the Evoformer and of the extra MSA stack."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tffold.config import StackConfig
+from tffold.model.module import Module
+from tffold.model.msa_attention import (
+    MSAColumnAttention,
+    MSAColumnGlobalAttention,
+    MSARowAttentionWithPairBias,
+    Transition,
+)
+from tffold.model.outer_product_mean import OuterProductMean
+from tffold.model.primitives import dropout, fold
+from tffold.model.triangle_attention import TriangleAttention
+from tffold.model.triangle_multiplication import TriangleMultiplication
+
+Tensor = Any
+
+
+class EvoformerBlock(Module):
+    """One block (Algorithm 6; with ``is_extra_msa`` Algorithm 18).
+
+    ``call((msa, pair), (msa_mask, pair_mask), key)``: ``msa`` [s, i, c_m],
+    ``pair`` [i, j, c_z] -> the same. Dropout is on where a key is given.
+    """
+
+    def __init__(
+        self,
+        config: StackConfig,
+        msa_channel: int,
+        pair_channel: int,
+        is_extra_msa: bool,
+        name: str,
+        zero_init: bool = True,
+    ):
+        super().__init__(name)
+        c = self.config = config
+        options = {"zero_init": zero_init}
+        self.row_attention = MSARowAttentionWithPairBias(
+            c.msa_row_attention, msa_channel, pair_channel, **options
+        )
+        column = MSAColumnGlobalAttention if is_extra_msa else MSAColumnAttention
+        self.column_attention = column(c.msa_column_attention, msa_channel, **options)
+        self.msa_transition = Transition(
+            msa_channel, c.msa_transition_factor, "msa_transition", **options
+        )
+        self.outer_product_mean = OuterProductMean(
+            msa_channel, c.outer_product_channel, pair_channel, **options
+        )
+        hidden = c.triangle_multiplication_channel
+        self.multiplication_outgoing = TriangleMultiplication(pair_channel, hidden, True, **options)
+        self.multiplication_incoming = TriangleMultiplication(
+            pair_channel, hidden, False, **options
+        )
+        self.attention_starting = TriangleAttention(
+            c.triangle_attention, pair_channel, True, **options
+        )
+        self.attention_ending = TriangleAttention(
+            c.triangle_attention, pair_channel, False, **options
+        )
+        self.pair_transition = Transition(
+            pair_channel, c.pair_transition_factor, "pair_transition", **options
+        )
+
+    def call(
+        self,
+        state: tuple[Tensor, Tensor],
+        masks: tuple[Tensor, Tensor],
+        key: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        msa, pair = state
+        msa_mask, pair_mask = masks
+        c = self.config
+        row_rate = c.msa_row_attention.dropout_rate
+        column_rate = c.msa_column_attention.dropout_rate
+        multiplication_rate = c.triangle_multiplication_dropout_rate
+        attention_rate = c.triangle_attention.dropout_rate
+
+        msa += dropout(self.row_attention(msa, msa_mask, pair), row_rate, fold(key, 0), -3)
+        msa += dropout(self.column_attention(msa, msa_mask), column_rate, fold(key, 1), -2)
+        msa += self.msa_transition(msa)
+        pair += self.outer_product_mean(msa, msa_mask)
+        update = self.multiplication_outgoing(pair, pair_mask)
+        pair += dropout(update, multiplication_rate, fold(key, 2), -3)
+        update = self.multiplication_incoming(pair, pair_mask)
+        pair += dropout(update, multiplication_rate, fold(key, 3), -3)
+        update = self.attention_starting(pair, pair_mask)
+        pair += dropout(update, attention_rate, fold(key, 4), -3)
+        update = self.attention_ending(pair, pair_mask)
+        pair += dropout(update, attention_rate, fold(key, 5), -2)
+        pair += self.pair_transition(pair)
+        return msa, pair

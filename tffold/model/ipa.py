@@ -1,0 +1,105 @@
+"""Invariant point attention."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from keras import ops
+
+from tffold.config import StructureModuleConfig
+from tffold.geometry.rigid import Rigid, apply, expand, invert_apply
+from tffold.model.attention import softmax32
+from tffold.model.module import Module, constant, output_initializer
+from tffold.model.primitives import Linear
+
+Tensor = Any
+MASK_BIAS = 1e5
+NORM_EPSILON = 1e-8
+SOFTPLUS_INVERSE_OF_ONE = math.log(math.e - 1.0)
+
+
+class InvariantPointAttention(Module):
+    """Attention over residues by channels, pair and points in space (Algorithm 22).
+
+    ``single`` [i, c_s], ``pair`` [i, j, c_z], ``mask`` [i], ``frames`` of
+    shape [i] in model units -> [i, c_s]. Unchanged by a global rotation or
+    translation of the frames. Runs in float32.
+    """
+
+    def __init__(
+        self,
+        config: StructureModuleConfig,
+        single_channel: int,
+        pair_channel: int,
+        zero_init: bool = True,
+    ):
+        super().__init__("invariant_point_attention")
+        c = self.config = config
+        h = c.num_head
+        self.q_scalar = Linear(single_channel, h * c.num_scalar_qk, "q_scalar")
+        scalar = h * (c.num_scalar_qk + c.num_scalar_v)
+        self.kv_scalar = Linear(single_channel, scalar, "kv_scalar")
+        self.q_point_local = Linear(single_channel, h * 3 * c.num_point_qk, "q_point_local")
+        points = h * 3 * (c.num_point_qk + c.num_point_v)
+        self.kv_point_local = Linear(single_channel, points, "kv_point_local")
+        self.attention_2d = Linear(pair_channel, h, "attention_2d")
+        features = h * (c.num_scalar_v + 4 * c.num_point_v + pair_channel)
+        self.output_projection = Linear(
+            features, single_channel, "output_projection", output_initializer(zero_init)
+        )
+
+    def make_weights(self) -> None:
+        self.trainable_point_weights = self.make(
+            "trainable_point_weights", (self.config.num_head,), constant(SOFTPLUS_INVERSE_OF_ONE)
+        )
+
+    def _points(self, flat: Tensor, frames: Rigid) -> Tensor:
+        """Local to global points: [i, 3 * h * p] -> [i, h, p, 3]."""
+        num_res = flat.shape[0]
+        # [i, 3 * h * p] -> [i, 3, h * p] -> [i, h * p, 3]
+        points = ops.swapaxes(ops.reshape(flat, (num_res, 3, -1)), 1, 2)
+        points = apply(expand(frames), points)
+        # [i, h * p, 3] -> [i, h, p, 3]
+        return ops.reshape(points, (num_res, self.config.num_head, -1, 3))
+
+    def call(self, single: Tensor, pair: Tensor, mask: Tensor, frames: Rigid) -> Tensor:
+        c, h = self.config, self.config.num_head
+        num_res = single.shape[0]
+        # [i, h * d] -> [i, h, d] -> [h, i, d]
+        q = ops.transpose(ops.reshape(self.q_scalar(single), (num_res, h, -1)), (1, 0, 2))
+        kv = ops.transpose(ops.reshape(self.kv_scalar(single), (num_res, h, -1)), (1, 0, 2))
+        k, v = kv[..., : c.num_scalar_qk], kv[..., c.num_scalar_qk :]
+        q_points = self._points(self.q_point_local(single), frames)
+        kv_points = self._points(self.kv_point_local(single), frames)
+        k_points, v_points = kv_points[:, :, : c.num_point_qk], kv_points[:, :, c.num_point_qk :]
+
+        # Each of the three logit terms has variance 1/3 at the start.
+        scalar_weight = math.sqrt(1.0 / (3 * c.num_scalar_qk))
+        point_weight = math.sqrt(1.0 / (3 * c.num_point_qk * 9.0 / 2.0))
+        pair_weight = math.sqrt(1.0 / 3.0)
+        logits = ops.matmul(q * scalar_weight, ops.swapaxes(k, -1, -2))
+        # [i, 1, h, p, 3] - [1, j, h, p, 3] -> [i, j, h]
+        distance_sq = ops.sum(ops.square(q_points[:, None] - k_points[None]), axis=(-1, -2))
+        head_weight = point_weight * ops.softplus(self.read(self.trainable_point_weights))
+        pair_logits = pair_weight * self.attention_2d(pair) - 0.5 * head_weight * distance_sq
+        # [i, j, h] -> [h, i, j]
+        logits = logits + ops.transpose(pair_logits, (2, 0, 1))
+        logits = logits - MASK_BIAS * (1.0 - mask[:, None] * mask[None, :])
+        weights = softmax32(logits, single.dtype)
+
+        # [h, i, j] x [h, j, d] -> [h, i, d] -> [i, h * d]
+        scalar = ops.transpose(ops.matmul(weights, v), (1, 0, 2))
+        scalar = ops.reshape(scalar, (num_res, -1))
+        # [j, h, p, 3] -> [h, j, p * 3]
+        values = ops.reshape(ops.transpose(v_points, (1, 0, 2, 3)), (h, num_res, -1))
+        # [h, i, p * 3] -> [i, h * p, 3]
+        points = ops.transpose(ops.matmul(weights, values), (1, 0, 2))
+        points = ops.reshape(points, (num_res, -1, 3))
+        points = invert_apply(expand(frames), points)
+        norms = ops.sqrt(NORM_EPSILON + ops.sum(ops.square(points), axis=-1))
+        # [i, h, j] x [i, j, c_z] -> [i, h, c_z] -> [i, h * c_z]
+        over_pair = ops.matmul(ops.transpose(weights, (1, 0, 2)), pair)
+        over_pair = ops.reshape(over_pair, (num_res, -1))
+        features = [scalar, *(points[..., x] for x in range(3)), norms, over_pair]
+        return self.output_projection(ops.concatenate(features, axis=-1))

@@ -1,0 +1,69 @@
+"""From the MSA to the pair representation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from keras import ops
+
+from tffold.model.module import Module, output_initializer, zeros
+from tffold.model.primitives import LayerNorm, Linear
+
+Tensor = Any
+NORM_EPSILON = 1e-3
+
+
+class OuterProductMean(Module):
+    """Mean over the rows of outer products of two projections (Algorithm 10).
+
+    ``msa`` [s, i, c_m], ``mask`` [s, i] -> [i, j, c_z].
+
+    DISCREPANCY: like DeepMind's code the linear map with its bias comes first
+    and the division by 1e-3 + number of rows after it.
+    """
+
+    def __init__(
+        self,
+        channel: int,
+        outer_channel: int,
+        pair_channel: int,
+        name: str = "outer_product_mean",
+        zero_init: bool = True,
+    ):
+        super().__init__(name)
+        self.outer_channel, self.pair_channel = outer_channel, pair_channel
+        self.zero_init = zero_init
+        self.layer_norm_input = LayerNorm(channel, "layer_norm_input")
+        self.left_projection = Linear(channel, outer_channel, "left_projection")
+        self.right_projection = Linear(channel, outer_channel, "right_projection")
+
+    def make_weights(self) -> None:
+        c = self.outer_channel
+        self.output_w = self.make(
+            "output_w", (c, c, self.pair_channel), output_initializer(self.zero_init)
+        )
+        self.output_b = self.make("output_b", (self.pair_channel,), zeros)
+
+    def call(self, msa: Tensor, mask: Tensor) -> Tensor:
+        s, num_res, _ = msa.shape
+        c = self.outer_channel
+        weights = ops.cast(mask, msa.dtype)[:, :, None]
+        act = self.layer_norm_input(msa)
+        left = weights * self.left_projection(act)
+        right = weights * self.right_projection(act)
+        # [s, i, c] -> [s, i * c]
+        left = ops.reshape(left, (s, num_res * c))
+        right = ops.reshape(right, (s, num_res * c))
+        # [i * c, s] x [s, j * d] -> [i * c, j * d]
+        outer = ops.matmul(ops.transpose(left), right)
+        # [i * c, j * d] -> [i, j, c, d] -> [i * j, c * d]
+        outer = ops.transpose(ops.reshape(outer, (num_res, c, num_res, c)), (0, 2, 1, 3))
+        outer = ops.reshape(outer, (num_res * num_res, c * c))
+        # [c, d, z] -> [c * d, z]
+        output_w = ops.reshape(self.read(self.output_w, msa.dtype), (c * c, self.pair_channel))
+        pair = ops.matmul(outer, output_w) + self.read(self.output_b, msa.dtype)
+        # [i * j, z] -> [i, j, z]
+        pair = ops.reshape(pair, (num_res, num_res, self.pair_channel))
+        mask32 = ops.cast(mask, "float32")
+        norm = ops.matmul(ops.transpose(mask32), mask32)[:, :, None]
+        return ops.cast(ops.cast(pair, "float32") / (NORM_EPSILON + norm), msa.dtype)

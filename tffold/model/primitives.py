@@ -1,0 +1,106 @@
+"""Linear layers, layer norm and dropout: what every module is made of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from tffold.model.module import Initializer, Module, lecun_normal, ones, zeros
+
+Tensor = Any
+LAYER_NORM_EPSILON = 1e-5
+
+
+def project(x: Tensor, kernel: Tensor) -> Tensor:
+    """``x [..., c] @ kernel [c, d]`` as one plain matrix product -> [..., d]."""
+    lead = tuple(x.shape[:-1])
+    # [..., c] -> [prod(...), c]
+    flat = ops.matmul(ops.reshape(x, (-1, x.shape[-1])), kernel)
+    # [prod(...), d] -> [..., d]
+    return ops.reshape(flat, (*lead, kernel.shape[-1]))
+
+
+class Linear(Module):
+    """Affine map of the last axis: [..., num_input] -> [..., num_output]."""
+
+    def __init__(
+        self,
+        num_input: int,
+        num_output: int,
+        name: str,
+        initializer: Initializer = lecun_normal,
+        bias_initializer: Initializer = zeros,
+    ):
+        super().__init__(name)
+        self.shape = (num_input, num_output)
+        self.initializer, self.bias_initializer = initializer, bias_initializer
+
+    def make_weights(self) -> None:
+        self.kernel = self.make("weights", self.shape, self.initializer)
+        self.bias = self.make("bias", self.shape[1:], self.bias_initializer)
+
+    def call(self, x: Tensor) -> Tensor:
+        return project(x, self.read(self.kernel, x.dtype)) + self.read(self.bias, x.dtype)
+
+
+def layer_norm(x: Tensor, scale: Tensor, offset: Tensor, axis: int = -1) -> Tensor:
+    """Normalises ``axis`` to mean 0 and variance 1 in float32; ``scale`` and ``offset`` broadcast.
+
+    Returns ``x``'s dtype. The epsilon is 1e-5 (DeepMind's code).
+    """
+    x32 = ops.cast(x, "float32")
+    mean = ops.mean(x32, axis=axis, keepdims=True)
+    centred = x32 - mean
+    variance = ops.mean(ops.square(centred), axis=axis, keepdims=True)
+    normed = centred * ops.rsqrt(variance + LAYER_NORM_EPSILON)
+    return ops.cast(normed * scale + offset, x.dtype)
+
+
+class LayerNorm(Module):
+    """Layer normalisation of the last axis, [..., channel] -> [..., channel]."""
+
+    def __init__(self, channel: int, name: str):
+        super().__init__(name)
+        self.channel = channel
+
+    def make_weights(self) -> None:
+        self.scale = self.make("scale", (self.channel,), ones)
+        self.offset = self.make("offset", (self.channel,), zeros)
+
+    def call(self, x: Tensor) -> Tensor:
+        return layer_norm(x, self.read(self.scale), self.read(self.offset))
+
+
+class _Seed(keras.random.SeedGenerator):
+    """Hands a seed tensor to Keras' random functions, which take only their own generator."""
+
+    def __init__(self, seed: Tensor):  # no state, so nothing of the base class is set up
+        self._tensor = seed
+
+    def next(self, ordered: bool = True) -> Tensor:
+        return self._tensor
+
+
+def fold(key: Tensor | None, number: int | Tensor) -> Tensor | None:
+    """A new key, int32 [2], for the sub-stream ``number`` of ``key``; None stays None."""
+    if key is None:
+        return None
+    multiplier = ops.convert_to_tensor([1664525, 22695477], "int32")
+    return key * multiplier + ops.cast(number, "int32") + 1
+
+
+def dropout(x: Tensor, rate: float, key: Tensor | None, shared_axis: int | None = None) -> Tensor:
+    """Dropout whose mask depends on ``key`` alone, so that recomputation redraws the same one.
+
+    ``shared_axis``: the axis along which one mask is broadcast (supplement
+    1.11.6). No key, no dropout.
+    """
+    if key is None or rate == 0.0:
+        return x
+    shape = list(x.shape)
+    if shared_axis is not None:
+        shape[shared_axis] = 1
+    keep = keras.random.uniform(shape, seed=_Seed(key)) >= rate
+    return x * ops.cast(keep, x.dtype) * (1.0 / (1.0 - rate))

@@ -1,0 +1,185 @@
+"""The structure module: from single and pair representations to atoms."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from keras import ops
+
+from tffold.config import ModelConfig
+from tffold.geometry.atoms import atom14_to_atom37
+from tffold.geometry.frames import frames_to_atom14_positions, torsion_angles_to_frames
+from tffold.geometry.rigid import (
+    QuatAffine,
+    Rigid,
+    pre_compose,
+    quat_affine_identity,
+    scale_translation,
+    stop_rotation_gradient,
+    to_tensor_7,
+)
+from tffold.model.ipa import InvariantPointAttention
+from tffold.model.module import Module, he_normal, lecun_normal, output_initializer
+from tffold.model.primitives import LayerNorm, Linear, dropout, fold
+
+Tensor = Any
+NUM_TORSION = 7
+
+
+def l2_normalize(x: Tensor, epsilon: float = 1e-12) -> Tensor:
+    """Unit vectors along the last axis; a zero vector stays zero, with finite gradient."""
+    norm_sq = ops.sum(ops.square(x), axis=-1, keepdims=True)
+    return x * ops.rsqrt(ops.maximum(norm_sq, epsilon))
+
+
+class TorsionAngles(Module):
+    """Torsion angles from the single representations (Algorithm 20, lines 11 to 14).
+
+    Two [i, c_s] -> unnormalised sine and cosine [i, 7, 2].
+
+    DISCREPANCY: the inputs pass a ReLU first, as in DeepMind's code.
+    """
+
+    def __init__(self, config: ModelConfig):
+        super().__init__("rigid_sidechain")
+        c, d = config.single_channel, config.structure_module.torsion_channel
+        self.input_projection = Linear(c, d, "input_projection")
+        self.input_projection_1 = Linear(c, d, "input_projection_1")
+        output = output_initializer(config.zero_init)
+        self.blocks = []
+        for i in range(config.structure_module.num_torsion_resblock):
+            suffix = f"_{i}" if i else ""
+            self.blocks.append(
+                [
+                    Linear(d, d, "resblock1" + suffix, he_normal),
+                    Linear(d, d, "resblock2" + suffix, output),
+                ]
+            )
+        self.unnormalized_angles = Linear(d, NUM_TORSION * 2, "unnormalized_angles")
+
+    def call(self, single: Tensor, initial_single: Tensor) -> Tensor:
+        act = self.input_projection(ops.relu(single))
+        act += self.input_projection_1(ops.relu(initial_single))
+        for first, second in self.blocks:
+            act += second(ops.relu(first(ops.relu(act))))
+        angles = self.unnormalized_angles(ops.relu(act))
+        # [i, 14] -> [i, 7, 2]
+        return ops.reshape(angles, (angles.shape[0], NUM_TORSION, 2))
+
+
+class FoldIteration(Module):
+    """One iteration with shared weights (Algorithm 20, lines 5 to 25)."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__("fold_iteration")
+        c_s, c = config.single_channel, config.structure_module
+        self.config = c
+        zero_init = config.zero_init
+        self.invariant_point_attention = InvariantPointAttention(
+            c, c_s, config.pair_channel, zero_init
+        )
+        self.attention_layer_norm = LayerNorm(c_s, "attention_layer_norm")
+        self.transitions = []
+        for i in range(c.num_layer_in_transition):
+            last = i == c.num_layer_in_transition - 1
+            initializer = output_initializer(zero_init) if last else he_normal
+            suffix = f"_{i}" if i else ""
+            self.transitions.append(Linear(c_s, c_s, "transition" + suffix, initializer))
+        self.transition_layer_norm = LayerNorm(c_s, "transition_layer_norm")
+        self.affine_update = Linear(c_s, 6, "affine_update", output_initializer(zero_init))
+        self.rigid_sidechain = TorsionAngles(config)
+
+    def call(
+        self,
+        single: Tensor,
+        initial_single: Tensor,
+        pair: Tensor,
+        affine: QuatAffine,
+        mask: Tensor,
+        aatype: Tensor,
+        key: Tensor | None = None,
+    ) -> tuple[Tensor, QuatAffine, dict[str, Any]]:
+        """-> the new single, the new affine (model units), side chains in Å."""
+        rate = self.config.dropout_rate
+        single += self.invariant_point_attention(single, pair, mask, frames=affine.as_rigid())
+        single = self.attention_layer_norm(dropout(single, rate, fold(key, 0)))
+        act = single
+        for i, transition in enumerate(self.transitions):
+            act = transition(act)
+            if i < len(self.transitions) - 1:
+                act = ops.relu(act)
+        single = self.transition_layer_norm(dropout(single + act, rate, fold(key, 1)))
+        affine = pre_compose(affine, self.affine_update(single))
+
+        unnormalized = self.rigid_sidechain(single, initial_single)
+        angles = l2_normalize(unnormalized)
+        backbone = scale_translation(affine, self.config.position_scale).as_rigid()
+        frames = torsion_angles_to_frames(aatype, backbone, angles)
+        sidechains = {
+            "angles_sin_cos": angles,
+            "unnormalized_angles_sin_cos": unnormalized,
+            "frames": frames,
+            "atom_pos": frames_to_atom14_positions(aatype, frames),
+        }
+        return single, affine, sidechains
+
+
+class StructureModule(Module):
+    """Eight iterations of shared weights from frames at the origin (Algorithm 20).
+
+    ``single`` [i, c_s], ``pair`` [i, j, c_z], float32 -> the outputs of
+    DeepMind's module: ``traj`` [l, i, 7] (quaternion and Å), ``sidechains``
+    with leading [l], ``final_atom14_positions`` [i, 14, 3] in Å, …, and
+    ``act`` [i, c_s].
+    """
+
+    def __init__(self, config: ModelConfig):
+        super().__init__("structure_module")
+        c_s = config.single_channel
+        self.config = config.structure_module
+        self.single_layer_norm = LayerNorm(c_s, "single_layer_norm")
+        self.initial_projection = Linear(c_s, c_s, "initial_projection", lecun_normal)
+        self.pair_layer_norm = LayerNorm(config.pair_channel, "pair_layer_norm")
+        self.fold_iteration = FoldIteration(config)
+
+    def call(
+        self,
+        single: Tensor,
+        pair: Tensor,
+        batch: dict[str, Tensor],
+        key: Tensor | None = None,
+    ) -> dict[str, Any]:
+        mask, aatype = batch["seq_mask"], batch["aatype"]
+        initial = self.single_layer_norm(single)
+        act = self.initial_projection(initial)
+        pair = self.pair_layer_norm(pair)
+        affine = quat_affine_identity((aatype.shape[0],))
+        affines, layers = [], []
+        for i in range(self.config.num_layer):
+            act, affine, sidechains = self.fold_iteration(
+                act, initial, pair, affine, mask, aatype, fold(key, i)
+            )
+            affines.append(to_tensor_7(affine))
+            layers.append(sidechains)
+            affine = stop_rotation_gradient(affine)
+        scale = ops.convert_to_tensor([1.0] * 4 + [self.config.position_scale] * 3, "float32")
+        traj = ops.stack(affines) * scale
+        stacked = {
+            name: ops.stack([layer[name] for layer in layers])
+            for name in ("angles_sin_cos", "unnormalized_angles_sin_cos", "atom_pos")
+        }
+        stacked["frames"] = Rigid(
+            ops.stack([layer["frames"].rot for layer in layers]),
+            ops.stack([layer["frames"].trans for layer in layers]),
+        )
+        positions = stacked["atom_pos"][-1]
+        return {
+            "traj": traj,
+            "sidechains": stacked,
+            "final_affines": traj[-1],
+            "final_atom14_positions": positions,
+            "final_atom14_mask": batch["atom14_atom_exists"],
+            "final_atom_positions": atom14_to_atom37(positions, batch),
+            "final_atom_mask": batch["atom37_atom_exists"],
+            "act": act,
+        }

@@ -1,0 +1,78 @@
+"""Triangle multiplicative update of the pair representation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from keras import ops
+
+from tffold.model.module import Module, ones, output_initializer, zeros
+from tffold.model.primitives import LayerNorm, Linear, layer_norm
+
+Tensor = Any
+
+
+class TriangleMultiplication(Module):
+    """Triangle update with outgoing or incoming edges (Algorithms 11 and 12).
+
+    ``pair`` [..., i, j, c], ``mask`` [..., i, j] -> [..., i, j, c]. Between
+    the two projections everything is laid out channels first, so that the
+    sum over the third residue is one plain batched matrix product.
+    """
+
+    def __init__(
+        self,
+        channel: int,
+        hidden_channel: int,
+        outgoing: bool,
+        zero_init: bool = True,
+    ):
+        direction = "outgoing" if outgoing else "incoming"
+        super().__init__(f"triangle_multiplication_{direction}")
+        self.outgoing = outgoing
+        self.channel, self.hidden_channel = channel, hidden_channel
+        self.layer_norm_input = LayerNorm(channel, "layer_norm_input")
+        c, d = channel, hidden_channel
+        self.left_projection = Linear(c, d, "left_projection")
+        self.right_projection = Linear(c, d, "right_projection")
+        self.left_gate = Linear(c, d, "left_gate", zeros, ones)
+        self.right_gate = Linear(c, d, "right_gate", zeros, ones)
+        self.center_layer_norm = LayerNorm(d, "center_layer_norm")
+        output = output_initializer(zero_init)
+        self.output_projection = Linear(d, c, "output_projection", output)
+        self.gating_linear = Linear(c, c, "gating_linear", zeros, ones)
+
+    def _edges(self, x: Tensor, mask: Tensor) -> list[Tensor]:
+        """Gated, masked left and right edges, each [..., d, i, j]."""
+        layers = (self.left_projection, self.right_projection, self.left_gate, self.right_gate)
+        kernel = ops.concatenate([self.read(m.kernel, x.dtype) for m in layers], axis=-1)
+        bias = ops.concatenate([self.read(m.bias, x.dtype) for m in layers], axis=-1)
+        # [c, 4 d] x [..., i, j, c] -> [4 d, ..., i, j]
+        y = ops.tensordot(kernel, x, axes=((0,), (len(x.shape) - 1,)))
+        y = y + ops.reshape(bias, (-1,) + (1,) * (len(y.shape) - 1))
+        value, gate = ops.split(y, 2, axis=0)
+        edges = ops.cast(mask, x.dtype) * value * ops.sigmoid(gate)
+        edges = ops.split(edges, 2, axis=0)
+        if len(x.shape) == 4:
+            # [d, t, i, j] -> [t, d, i, j]
+            edges = [ops.swapaxes(e, 0, 1) for e in edges]
+        return edges
+
+    def call(self, pair: Tensor, mask: Tensor) -> Tensor:
+        x = self.layer_norm_input(pair)
+        left, right = self._edges(x, mask)
+        if self.outgoing:
+            # [..., d, i, k] x [..., d, k, j] -> [..., d, i, j]
+            act = ops.matmul(left, ops.swapaxes(right, -1, -2))
+        else:
+            # sum over k of right [..., d, k, i] and left [..., d, k, j] -> [..., d, i, j]
+            act = ops.matmul(ops.swapaxes(right, -1, -2), left)
+        norm = self.center_layer_norm
+        # [d] -> [d, 1, 1]
+        scale, offset = (self.read(v)[:, None, None] for v in (norm.scale, norm.offset))
+        act = layer_norm(act, scale, offset, axis=-3)
+        out_w = self.read(self.output_projection.kernel, x.dtype)
+        # [..., d, i, j] x [d, c] -> [..., i, j, c]
+        act = ops.tensordot(act, out_w, axes=((len(act.shape) - 3,), (0,)))
+        act = act + self.read(self.output_projection.bias, x.dtype)
+        return act * ops.sigmoid(self.gating_linear(x))
