@@ -1,0 +1,139 @@
+"""Checkpoints survive what disks and people do to them."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+
+import numpy as np
+import pytest
+
+from tffold.train import checkpoint
+from tffold.train.checkpoint import CheckpointError
+
+
+def arrays(step: int) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(step)
+    return {
+        "weights/a": rng.normal(size=(3, 4)).astype("float32"),
+        "weights/empty": np.zeros((0, 2), "float32"),
+        "step": np.int32(step),
+    }
+
+
+def save(folder, step, keep=3):
+    return checkpoint.save(folder, step, arrays(step), {"samples": step * 4}, keep)
+
+
+def test_round_trip_is_exact(tmp_path):
+    loaded = checkpoint.load(save(tmp_path, 7))
+    assert loaded.step == 7 and loaded.description["samples"] == 28
+    for name, value in arrays(7).items():
+        assert loaded.arrays[name].dtype == value.dtype
+        np.testing.assert_array_equal(loaded.arrays[name], value)
+    assert loaded.description["versions"]["numpy"] == np.__version__
+
+
+def test_only_the_last_are_kept(tmp_path):
+    for step in (1, 20, 3, 100_000_000):
+        save(tmp_path, step, keep=2)
+    assert checkpoint.steps_in(tmp_path) == [20, 100_000_000]
+
+
+def test_saving_a_step_again_replaces_it(tmp_path):
+    save(tmp_path, 5)
+    checkpoint.save(tmp_path, 5, {"x": np.ones(2)}, {}, 3)
+    assert list(checkpoint.load(tmp_path / "step-00000005").arrays) == ["x"]
+
+
+def flip_byte(path, at):
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1
+    path.write_bytes(data)
+
+
+def flip_array(folder):
+    flip_byte(folder / "arrays.bin", 9)
+
+
+def flip_description(folder):
+    text = (folder / "checkpoint.json").read_text()
+    (folder / "checkpoint.json").write_text(text.replace('"samples": 8', '"samples": 9'))
+
+
+def cut_description(folder):
+    text = (folder / "checkpoint.json").read_text()
+    (folder / "checkpoint.json").write_text(text[: len(text) // 2])
+
+
+def cut_arrays(folder):
+    data = (folder / "arrays.bin").read_bytes()
+    (folder / "arrays.bin").write_bytes(data[:-1])
+
+
+def remove_arrays(folder):
+    (folder / "arrays.bin").unlink()
+
+
+def remove_description(folder):
+    (folder / "checkpoint.json").unlink()
+
+
+def other_format(folder):
+    text = json.loads((folder / "checkpoint.json").read_text())
+    (folder / "checkpoint.json").write_text(json.dumps(text | {"format": 99}))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        flip_array,
+        flip_description,
+        cut_description,
+        cut_arrays,
+        remove_arrays,
+        remove_description,
+        other_format,
+    ],
+)
+def test_damage_falls_back_to_the_one_before_and_says_so(tmp_path, damage):
+    save(tmp_path, 1)
+    damage(save(tmp_path, 2))
+    said = []
+    loaded = checkpoint.load_latest(tmp_path, said.append)
+    assert loaded.step == 1
+    assert len(said) == 1 and "step-00000002" in said[0] and "falling back" in said[0]
+
+
+def test_all_damaged_is_an_error(tmp_path):
+    flip_array(save(tmp_path, 1))
+    with pytest.raises(CheckpointError, match="none of its 1"):
+        checkpoint.load_latest(tmp_path, lambda line: None)
+
+
+def test_no_checkpoint_yet(tmp_path):
+    assert checkpoint.load_latest(tmp_path / "nothing") is None
+
+
+def test_a_full_disk_leaves_the_last_good_one(tmp_path, monkeypatch):
+    save(tmp_path, 1)
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(CheckpointError, match=r"No space left.*intact"):
+            save(tmp_path, 2)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["step-00000001"]
+    assert checkpoint.load_latest(tmp_path).step == 1
+
+
+def test_what_a_killed_save_left_is_no_checkpoint_and_goes(tmp_path):
+    left = tmp_path / ".step-00000009.4242.tmp"
+    left.mkdir()
+    (left / "arrays.bin").write_bytes(b"half")
+    assert checkpoint.load_latest(tmp_path) is None
+    save(tmp_path, 10)
+    assert not left.exists()

@@ -1,0 +1,1 @@
+"""Training: step, optimizer, schedule, loop, checkpoints and what watches them."""

@@ -1,0 +1,88 @@
+"""From a data set that is a function of (seed, step) to one batch per replica and step."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Protocol
+
+import tensorflow as tf
+
+CHAIN_ID = "chain_id"
+
+
+class DatasetFactory(Protocol):
+    """Makes the endless data set whose first element is that of ``start_step``.
+
+    Elements are dictionaries of this shard's examples [B / num_shards, C, ...], with the chains'
+    names under ``chain_id`` [B / num_shards]; shard ``i`` holds the ``i``-th part of the global
+    batch.
+    """
+
+    def __call__(
+        self, start_step: int, num_shards: int = 1, shard_index: int = 0
+    ) -> tf.data.Dataset: ...
+
+
+class Feed:
+    """Iterates over device-ready batches and measures how long each was waited for.
+
+    Names of chains stay behind (accelerators hold no strings); ``chains`` finds those of a step
+    again, because the data are a function of the step.
+    """
+
+    def __init__(self, factory: DatasetFactory, strategy: tf.distribute.Strategy) -> None:
+        self.factory = factory
+        self.strategy = strategy
+        self.wait_seconds = 0.0
+
+    def batches(self, start_step: int) -> Iterator[object]:
+        """Batches from ``start_step`` on; ``wait_seconds`` holds the last one's waiting time."""
+        iterator = iter(self._distributed(start_step))
+        while True:
+            start = time.perf_counter()
+            batch = next(iterator)
+            self.wait_seconds = time.perf_counter() - start
+            yield batch
+
+    def chains(self, step: int) -> list[str]:
+        """The chains in the global batch of one step, in order."""
+        element = next(iter(self.factory(step)))
+        return [name.decode() for name in element[CHAIN_ID].numpy().tolist()]
+
+    def _distributed(self, start_step: int) -> tf.data.Dataset:
+        if isinstance(self.strategy, _DISTRIBUTED):
+            return self.strategy.distribute_datasets_from_function(
+                lambda context: self._per_replica(
+                    start_step,
+                    context.num_input_pipelines,
+                    context.input_pipeline_id,
+                    context.num_replicas_in_sync // context.num_input_pipelines,
+                )
+            )
+        return self._per_replica(start_step, 1, 0, 1)
+
+    def _per_replica(
+        self, start_step: int, num_shards: int, shard_index: int, replicas: int
+    ) -> tf.data.Dataset:
+        """One worker's examples, in turn for each of its replicas."""
+
+        def without_names(element: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+            return {name: value for name, value in element.items() if name != CHAIN_ID}
+
+        def split(value: tf.Tensor) -> tf.Tensor:
+            # [replicas * b, ...] -> [replicas, b, ...]
+            size = value.shape[0]
+            return tf.reshape(value, [replicas, size // replicas, *value.shape[1:]])
+
+        dataset = self.factory(start_step, num_shards, shard_index).map(without_names)
+        if replicas > 1:
+            dataset = dataset.map(lambda element: tf.nest.map_structure(split, element)).unbatch()
+        return dataset.prefetch(replicas)
+
+
+_DISTRIBUTED = (
+    tf.distribute.MirroredStrategy,
+    tf.distribute.MultiWorkerMirroredStrategy,
+    tf.distribute.TPUStrategy,
+)

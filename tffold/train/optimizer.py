@@ -1,0 +1,85 @@
+"""Adam with averaged weights as a pure function of tensors (supplement 1.11.3, 1.11.7).
+
+Keras' own Adam is not used: it adds epsilon to the root of the *uncorrected* second moment.
+Gradients here are tiny (each example's is clipped to norm 0.1 over 93 million parameters), so
+for the first thousand steps that would be another optimizer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from tffold.config import TrainConfig
+
+
+class TrainState(NamedTuple):
+    """All that an update changes, as tensors (or, between steps, as variables).
+
+    The four lists run parallel: one float32 array for each parameter.
+    """
+
+    parameters: list
+    first_moment: list
+    second_moment: list
+    average: list  # exponential moving average of the parameters, for evaluation
+    step: object  # [] int32 steps taken, skipped updates included
+    updates: object  # [] int32 updates made; Adam's own count
+
+
+def clip_by_global_norm(
+    gradients: Sequence[tf.Tensor], clip_norm: float
+) -> tuple[list[tf.Tensor], tf.Tensor]:
+    """Scales gradients down to a global L2 norm of ``clip_norm``; also returns the norm before."""
+    norm = tf.sqrt(tf.add_n([tf.reduce_sum(tf.square(gradient)) for gradient in gradients]))
+    scale = clip_norm / tf.maximum(norm, clip_norm)
+    return [gradient * scale for gradient in gradients], norm
+
+
+def adam_update(
+    state: TrainState,
+    gradients: Sequence[tf.Tensor],
+    rate: tf.Tensor,
+    apply: tf.Tensor,
+    config: TrainConfig,
+) -> TrainState:
+    """One step of Adam (Kingma & Ba 2015, Algorithm 1) and of the weight average.
+
+    Args:
+      state: before the step.
+      gradients: parallel to ``state.parameters``.
+      rate: [] learning rate.
+      apply: [] bool; False keeps everything but ``step`` as it was.
+      config: betas, epsilon and the average's decay.
+
+    Returns:
+      The state after the step.
+    """
+    beta_1, beta_2, decay = config.adam_beta_1, config.adam_beta_2, config.ema_decay
+    count = tf.cast(state.updates + 1, tf.float32)
+    # 1 - beta**count without cancellation.
+    correction_1 = -tf.math.expm1(count * math.log(beta_1)) if beta_1 else tf.ones([])
+    correction_2 = -tf.math.expm1(count * math.log(beta_2)) if beta_2 else tf.ones([])
+
+    after = TrainState([], [], [], [], state.step + 1, state.updates + tf.cast(apply, tf.int32))
+    for value, first, second, average, gradient in zip(
+        state.parameters,
+        state.first_moment,
+        state.second_moment,
+        state.average,
+        gradients,
+        strict=True,
+    ):
+        new_first = beta_1 * first + (1.0 - beta_1) * gradient
+        new_second = beta_2 * second + (1.0 - beta_2) * tf.square(gradient)
+        root = tf.sqrt(new_second / correction_2)
+        new_value = value - rate * (new_first / correction_1) / (root + config.adam_epsilon)
+        new_average = decay * average + (1.0 - decay) * new_value
+        after.parameters.append(tf.where(apply, new_value, value))
+        after.first_moment.append(tf.where(apply, new_first, first))
+        after.second_moment.append(tf.where(apply, new_second, second))
+        after.average.append(tf.where(apply, new_average, average))
+    return after

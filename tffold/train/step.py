@@ -1,0 +1,178 @@
+"""The training step as pure functions of tensors: what XLA compiles, whatever runs it.
+
+Nothing here touches a variable. Parameters and optimizer state come in and go out as tensors, so
+the same functions serve one device, every replica of a strategy, and compilation for a machine
+that is not there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tffold.config import Config
+from tffold.train import schedule
+from tffold.train.optimizer import TrainState, adam_update, clip_by_global_norm
+
+Batch = Mapping[str, tf.Tensor]
+LossFunction = Callable[[Any, Batch], tuple[tf.Tensor, Mapping[str, tf.Tensor]]]
+MetricFunction = Callable[[Any, Batch], Mapping[str, tf.Tensor]]
+
+RNG = "philox"  # the one algorithm that every device and XLA share
+TOTAL = "loss"
+BAD_EXAMPLES = "bad_examples"
+_MAX_SCALARS = 64
+_RECYCLE_STREAM, _RECYCLE_PASSES, _LAST_PASS = -1, 0, 1
+
+
+def base_seed(seed: int) -> tf.Tensor:
+    """[2] int32 from a Python integer of up to 64 bits."""
+    return tf.bitcast(tf.constant(seed % 2**64, tf.uint64), tf.int32)
+
+
+def example_seed(seed: int, step: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
+    """[2] int32 for one example: a function of the run's seed, the step and its global index."""
+    return tf.random.fold_in(tf.random.fold_in(base_seed(seed), step, RNG), index, RNG)
+
+
+def draw_num_recycle(seed: int, step: tf.Tensor, num_recycle: int) -> tf.Tensor | int:
+    """[] int32, uniform in 0..num_recycle: one draw per step for all examples (supplement 1.10)."""
+    if num_recycle == 0:
+        return 0
+    key = example_seed(seed, step, _RECYCLE_STREAM)
+    return tf.random.stateless_uniform([], key, 0, num_recycle + 1, tf.int32, alg=RNG)
+
+
+class TrainingStep:
+    """Loss, gradients and update of ``network`` under ``config``.
+
+    Args:
+      network: a built Keras layer with ``recycle(batch, num_recycle, seed)`` and
+        ``one_pass(batch, previous, seed)`` that work on one example. Its only state is its
+        trainable variables.
+      config: the whole configuration.
+      loss_fn: ``(outputs, batch) -> (total, parts)`` of one example.
+      metric_fn: ``(outputs, batch) -> {name: scalar}`` of one example.
+    """
+
+    def __init__(
+        self,
+        network: keras.layers.Layer,
+        config: Config,
+        loss_fn: LossFunction,
+        metric_fn: MetricFunction,
+    ) -> None:
+        self.network = network
+        self.config = config
+        self.loss_fn = loss_fn
+        self.metric_fn = metric_fn
+
+    def example_gradients(
+        self, parameters: list[tf.Tensor], example: Batch, step: tf.Tensor, index: tf.Tensor
+    ) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
+        """Clipped gradient and metrics of one example.
+
+        Args:
+          parameters: in the order of ``network.trainable_variables``.
+          example: features [C, ...] with the recycling axis in front.
+          step: [] int32.
+          index: [] int32, the example's place in the global batch.
+
+        Returns:
+          Gradients of the loss in the last recycling pass, at most ``clip_norm`` long together,
+          and scalars by name.
+        """
+        config = self.config
+        seed = example_seed(config.train.seed, step, index)
+        num_recycle = draw_num_recycle(config.train.seed, step, config.model.num_recycle)
+        scope = keras.StatelessScope(
+            list(zip(self.network.trainable_variables, parameters, strict=True))
+        )
+        # Not value[num_recycle]: XLA compiles anew for every value that reaches a slice's start.
+        last = {name: tf.gather(value, num_recycle) for name, value in example.items()}
+        with scope:
+            prev = self.network.recycle(
+                example, num_recycle, tf.random.fold_in(seed, _RECYCLE_PASSES, RNG)
+            )
+            prev = tf.nest.map_structure(tf.stop_gradient, prev)
+            with tf.GradientTape(watch_accessed_variables=False) as tape:
+                tape.watch(parameters)
+                outputs = self.network.one_pass(
+                    last, prev, tf.random.fold_in(seed, _LAST_PASS, RNG)
+                )
+                total, parts = self.loss_fn(outputs, last)
+            metrics = self.metric_fn(outputs, last)
+        gradients = tape.gradient(
+            total, parameters, unconnected_gradients=tf.UnconnectedGradients.ZERO
+        )
+        # Gathers give sparse gradients.
+        gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]
+        clipped, norm = clip_by_global_norm(gradients, config.train.clip_norm)
+        finite = tf.math.is_finite(total) & tf.math.is_finite(norm)
+        scalars = {TOTAL: total}
+        scalars |= {f"loss/{name}": value for name, value in parts.items()}
+        scalars |= {f"metric/{name}": value for name, value in metrics.items()}
+        scalars |= {
+            "optim/gradient_norm": norm,
+            "optim/clipped": tf.cast(norm > config.train.clip_norm, tf.float32),
+            "num_recycle": tf.cast(num_recycle, tf.float32),
+            BAD_EXAMPLES: 1.0 - tf.cast(finite, tf.float32),
+        }
+        return clipped, {name: tf.cast(value, tf.float32) for name, value in scalars.items()}
+
+    def local_gradients(
+        self, parameters: list[tf.Tensor], batch: Batch, step: tf.Tensor, first_index: tf.Tensor
+    ) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
+        """Sums of ``example_gradients`` over a local batch [B, C, ...], one example at a time.
+
+        The loop is a loop in the compiled program too: memory and compile time are one
+        example's, whatever B is, so a larger B is gradient accumulation.
+        """
+        size = next(iter(batch.values())).shape[0]
+        names: list[str] = []
+
+        def body(index, gradients, sums):
+            example = {name: tf.gather(value, index) for name, value in batch.items()}
+            more, scalars = self.example_gradients(parameters, example, step, first_index + index)
+            names[:] = scalars  # known once traced
+            more_sums = tf.pad(tf.stack(list(scalars.values())), [[0, _MAX_SCALARS - len(scalars)]])
+            gradients = [a + b for a, b in zip(gradients, more, strict=True)]
+            return index + 1, gradients, sums + more_sums
+
+        start = (0, [tf.zeros_like(value) for value in parameters], tf.zeros([_MAX_SCALARS]))
+        _, gradients, sums = tf.while_loop(
+            lambda index, *_: index < size, body, start, maximum_iterations=size
+        )
+        return gradients, dict(zip(names, tf.unstack(sums[: len(names)]), strict=True))
+
+    def update(
+        self, state: TrainState, gradient_sum: list[tf.Tensor], sums: Mapping[str, tf.Tensor]
+    ) -> tuple[TrainState, dict[str, tf.Tensor]]:
+        """Adam on the mean gradient of the global batch, unless an example was not finite.
+
+        Args:
+          state: before the step.
+          gradient_sum: clipped gradients summed over the global batch.
+          sums: scalars summed likewise.
+
+        Returns:
+          The state after the step, and the scalars' means with the learning rate.
+        """
+        size = self.config.train.batch_size
+        rate = schedule.learning_rate((state.step + 1) * size, self.config.train)
+        apply = sums[BAD_EXAMPLES] == 0.0
+        after = adam_update(
+            state, [g / float(size) for g in gradient_sum], rate, apply, self.config.train
+        )
+        logs = {name: value / float(size) for name, value in sums.items()}
+        logs[BAD_EXAMPLES] = sums[BAD_EXAMPLES]
+        logs["optim/learning_rate"] = rate
+        return after, logs
+
+    def pure(self, state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, tf.Tensor]]:
+        """A whole step on one device that holds the whole batch: state in, state and logs out."""
+        gradients, sums = self.local_gradients(state.parameters, batch, state.step, 0)
+        return self.update(state, gradients, sums)

@@ -1,0 +1,122 @@
+"""The Keras model that owns the network and its optimizer state, and takes training steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tffold.config import Config
+from tffold.train.optimizer import TrainState
+from tffold.train.step import Batch, LossFunction, MetricFunction, TrainingStep
+from tffold.train.strategy import write_variables
+
+
+class AlphaFoldTrainer(keras.Model):
+    """``train_step`` is what one replica does; ``run_step`` does it on all of them.
+
+    Build it, and the network, inside ``strategy.scope()``.
+
+    Args:
+      network: a built layer as ``TrainingStep`` wants it.
+      config: the whole configuration.
+      strategy: as built by ``build_strategy``.
+      loss_fn, metric_fn: see ``TrainingStep``.
+    """
+
+    def __init__(
+        self,
+        network: keras.layers.Layer,
+        config: Config,
+        strategy: tf.distribute.Strategy,
+        loss_fn: LossFunction,
+        metric_fn: MetricFunction,
+    ) -> None:
+        super().__init__(name="trainer")
+        if network.non_trainable_variables:
+            raise ValueError("the network may hold nothing but trainable variables")
+        self.network = network
+        self.strategy = strategy
+        self.training_step = TrainingStep(network, config, loss_fn, metric_fn)
+        self.local_batch_size = config.train.batch_size // strategy.num_replicas_in_sync
+        parameters = network.trainable_variables
+
+        def parallel(kind: str, like: Mapping | None = None) -> list[keras.Variable]:
+            return [
+                keras.Variable(
+                    keras.ops.convert_to_numpy(p) if kind == "average" else np.zeros(p.shape, "f4"),
+                    dtype="float32",
+                    trainable=False,
+                    name=f"{kind}_{index}",
+                )
+                for index, p in enumerate(parameters)
+            ]
+
+        def counter(name: str) -> keras.Variable:
+            return keras.Variable(0, dtype="int32", trainable=False, name=name)
+
+        self.state_variables = TrainState(
+            list(parameters),
+            parallel("first_moment"),
+            parallel("second_moment"),
+            parallel("average"),
+            counter("step"),
+            counter("updates"),
+        )
+        self.built = True
+        self._gradients = tf.function(self.training_step.local_gradients, autograph=False, jit_compile=True)
+        self._update = tf.function(self.training_step.update, autograph=False, jit_compile=True)
+        self._distributed = tf.function(self._distributed_step, autograph=False)
+
+    def call(self, batch: Batch, **kwargs: object) -> object:
+        """The network's own forward pass."""
+        return self.network(batch, **kwargs)
+
+    @property
+    def step(self) -> int:
+        """Steps taken so far; also the position in the data."""
+        return int(keras.ops.convert_to_numpy(self.state_variables.step))
+
+    def train_step(self, batch: Batch) -> dict[str, tf.Tensor]:
+        """One step of one replica, in replica context.
+
+        Args:
+          batch: features [local batch, C, ...] of this replica.
+
+        Returns:
+          Scalars of the global batch, the same on every replica.
+        """
+        state = tf.nest.map_structure(
+            lambda variable: tf.convert_to_tensor(variable.value), self.state_variables
+        )
+        context = tf.distribute.get_replica_context()
+        first_index = tf.cast(context.replica_id_in_sync_group, tf.int32) * self.local_batch_size
+        gradients, sums = self._gradients(state.parameters, batch, state.step, first_index)
+        packed = tf.stack(list(sums.values()))
+        *gradients, packed = context.all_reduce(
+            tf.distribute.ReduceOp.SUM, [*gradients, packed]
+        )
+        sums = dict(zip(sums, tf.unstack(packed), strict=True))
+        after, logs = self._update(state, gradients, sums)
+        write_variables(tf.nest.flatten(self.state_variables), tf.nest.flatten(after))
+        return logs
+
+    def _distributed_step(self, batch: Batch) -> dict[str, tf.Tensor]:
+        logs = self.strategy.run(self.train_step, (batch,))
+        first = lambda value: self.strategy.experimental_local_results(value)[0]  # noqa: E731
+        return {name: first(value) for name, value in logs.items()}
+
+    def run_step(self, batch: Batch) -> dict[str, float]:
+        """One step on all replicas; waits for it and returns its scalars."""
+        return {name: float(value) for name, value in self._distributed(batch).items()}
+
+    def named_state(self) -> Iterator[tuple[str, keras.Variable]]:
+        """Every state variable under the name that checkpoints use, in a fixed order."""
+        paths = [variable.path for variable in self.state_variables.parameters]
+        for field in ("parameters", "first_moment", "second_moment", "average"):
+            for path, variable in zip(paths, getattr(self.state_variables, field), strict=True):
+                yield f"{field}/{path}", variable
+        yield "step", self.state_variables.step
+        yield "updates", self.state_variables.updates
