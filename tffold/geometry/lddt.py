@@ -15,11 +15,20 @@ def _preserved(predicted: Tensor, true: Tensor, mask: Tensor, cutoff: float) -> 
     """Weights and scores [..., i, j] of every scored pair of residues."""
     true_distance = pairwise_distances(true)
     error = ops.abs(pairwise_distances(predicted) - true_distance)
-    other = 1.0 - ops.eye(true.shape[-2], dtype="float32")
+    other = 1.0 - ops.eye(ops.shape(true)[-2], dtype="float32")
     within = ops.cast(true_distance < cutoff, "float32")
     weight = within * mask[..., :, None] * mask[..., None, :] * other
     score = sum(ops.cast(error < limit, "float32") for limit in (0.5, 1.0, 2.0, 4.0)) / 4.0
     return weight, score
+
+
+def _ratio(weight: Tensor, score: Tensor, axis: Any) -> Tensor:
+    # Multiplying by the reciprocal, as DeepMind's code does, decides which bin of the
+    # pLDDT loss a value on an edge falls into.
+    epsilon = 1e-10
+    return (1.0 / (epsilon + ops.sum(weight, axis=axis))) * (
+        epsilon + ops.sum(weight * score, axis=axis)
+    )
 
 
 def lddt(predicted: Tensor, true: Tensor, mask: Tensor, cutoff: float = 15.0) -> Tensor:
@@ -32,14 +41,10 @@ def lddt(predicted: Tensor, true: Tensor, mask: Tensor, cutoff: float = 15.0) ->
     Returns [...]; 1 where no pair counts.
     """
     weight, score = _preserved(predicted, true, mask, cutoff)
-    epsilon = 1e-10
-    return (epsilon + ops.sum(weight * score, axis=(-1, -2))) / (
-        epsilon + ops.sum(weight, axis=(-1, -2))
-    )
+    return _ratio(weight, score, (-1, -2))
 
 
 def lddt_per_residue(predicted: Tensor, true: Tensor, mask: Tensor, cutoff: float = 15.0) -> Tensor:
     """lDDT in 0..1 of each residue [..., i]; 1 where no pair counts. See `lddt`."""
     weight, score = _preserved(predicted, true, mask, cutoff)
-    epsilon = 1e-10
-    return (epsilon + ops.sum(weight * score, axis=-1)) / (epsilon + ops.sum(weight, axis=-1))
+    return _ratio(weight, score, -1)

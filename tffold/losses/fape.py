@@ -1,0 +1,123 @@
+"""Frame aligned point error (supplement 1.9.2, Algorithm 28)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from keras import ops
+
+from tffold.config import HeadsConfig, LossConfig
+from tffold.geometry import Rigid, rigid
+from tffold.losses.common import Tensors
+from tffold.losses.renaming import rename_ground_truth
+
+Tensor = Any
+
+
+def _local_distance_sq(
+    frames: Rigid, positions: Tensor, true_frames: Rigid, true_positions: Tensor
+) -> Tensor:
+    """Squared distances [..., i, p] in Å² between points as their frames see them.
+
+    Written by coordinate, so that XLA fuses it with what follows and never
+    holds an array [..., i, p, 3]; and without a matrix product, which on
+    GPUs and TPUs would round coordinates (see `tffold.geometry.rigid`).
+    """
+
+    def relative(r: Rigid, points: Tensor) -> list[Tensor]:
+        return [points[..., None, :, y] - r.trans[..., :, None, y] for y in range(3)]
+
+    offset, true_offset = relative(frames, positions), relative(true_frames, true_positions)
+    total = 0.0
+    for x in range(3):
+        difference = 0.0
+        for y in range(3):
+            difference += frames.rot[..., :, None, y, x] * offset[y]
+            difference -= true_frames.rot[..., :, None, y, x] * true_offset[y]
+        total += ops.square(difference)
+    return total
+
+
+def frame_aligned_point_error(
+    frames: Rigid,
+    positions: Tensor,
+    true_frames: Rigid,
+    true_positions: Tensor,
+    frames_mask: Tensor,
+    positions_mask: Tensor,
+    length_scale: float,
+    clamp_distance: float,
+    clamped: Tensor | float = 1.0,
+    epsilon: float = 1e-4,
+) -> Tensor:
+    """FAPE [...] of frames [..., i] and positions [..., p, 3], without unit.
+
+    Args:
+        frames_mask: [i]; positions_mask: [p]; length_scale: Å per unit of loss;
+        clamp_distance: Å, where errors are cut off;
+        clamped: share of the clamped error in the result, the rest is unclamped;
+        epsilon: Å² under the root, and beside the number of pairs.
+    """
+    distance_sq = _local_distance_sq(frames, positions, true_frames, true_positions)
+    distance = ops.sqrt(distance_sq + epsilon)
+    error = ops.minimum(distance, clamp_distance)
+    if not isinstance(clamped, float):
+        error = clamped * error + (1.0 - clamped) * distance
+    elif clamped != 1.0:
+        raise ValueError(f"clamped must be 1.0 or a tensor, not {clamped}")
+    total = ops.sum(error * positions_mask, axis=-1)  # [..., i]
+    total = ops.sum(total * frames_mask, axis=-1) / length_scale
+    return total / (epsilon + ops.sum(frames_mask) * ops.sum(positions_mask))
+
+
+def backbone_fape(
+    outputs: Tensors, batch: Tensors, config: LossConfig, heads: HeadsConfig
+) -> dict[str, Tensor]:
+    """FAPE of every layer's backbone frames and Cα (Algorithm 20, line 17; supplement 1.11.5).
+
+    `loss` is the mean over the layers, `fape` the last layer's value.
+    """
+    frames = rigid.from_tensor_7(outputs["structure_module"]["traj"])  # [layers, R]
+    true_frames = rigid.from_tensor_7(batch["backbone_affine_tensor"])
+    mask = batch["backbone_affine_mask"]
+    fape = frame_aligned_point_error(
+        frames,
+        frames.trans,
+        true_frames,
+        true_frames.trans,
+        mask,
+        mask,
+        length_scale=config.fape_loss_unit_distance,
+        clamp_distance=config.fape_clamp_distance,
+        clamped=batch["use_clamped_fape"],
+    )
+    return {"loss": ops.mean(fape), "fape": fape[-1]}
+
+
+def sidechain_fape(
+    outputs: Tensors, batch: Tensors, config: LossConfig, heads: HeadsConfig
+) -> dict[str, Tensor]:
+    """Clamped FAPE of the last layer's rigid groups and atoms (Algorithm 20, line 28)."""
+    structure = outputs["structure_module"]["sidechains"]
+    frames, positions = structure["frames"], structure["atom_pos"]
+    renamed = rename_ground_truth(batch, positions[-1])
+    swap = renamed["alt_naming_is_better"][:, None, None]
+    true_frames = rigid.from_tensor_12(
+        (1.0 - swap) * batch["rigidgroups_gt_frames"] + swap * batch["rigidgroups_alt_gt_frames"]
+    )
+
+    def flat(r: Rigid) -> Rigid:
+        # [R, 8, ...] -> [8 R, ...]
+        return Rigid(ops.reshape(r.rot, (-1, 3, 3)), ops.reshape(r.trans, (-1, 3)))
+
+    fape = frame_aligned_point_error(
+        flat(Rigid(frames.rot[-1], frames.trans[-1])),
+        ops.reshape(positions[-1], (-1, 3)),  # [R, 14, 3] -> [14 R, 3]
+        flat(true_frames),
+        ops.reshape(renamed["renamed_atom14_gt_positions"], (-1, 3)),
+        ops.reshape(batch["rigidgroups_gt_exists"], (-1,)),
+        ops.reshape(renamed["renamed_atom14_gt_exists"], (-1,)),
+        length_scale=config.sidechain_fape_length_scale,
+        clamp_distance=config.sidechain_fape_clamp_distance,
+    )
+    return {"loss": fape}
