@@ -8,8 +8,10 @@ PDB's own speech; SEQRES (``_entity_poly_seq``) gives the sequence, label number
 from __future__ import annotations
 
 import gzip
+import os
 import re
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -71,6 +73,27 @@ def entry_name(path: Path) -> str:
     return name
 
 
+def mmcif_files(sources: Sequence[str | os.PathLike]) -> dict[str, Path]:
+    """Entry name -> file, over folders (searched through) and single files, by name.
+
+    The first file of a name counts.  Raises InputError for a source that is not there.
+    """
+    found: dict[str, Path] = {}
+    for source in sources:
+        root = Path(source)
+        if root.is_file():
+            found.setdefault(entry_name(root), root)
+            continue
+        if not root.is_dir():
+            raise InputError("no such file or folder", file=source, mend="check the path")
+        for folder, subfolders, names in os.walk(root, followlinks=True):
+            subfolders.sort()
+            for name in sorted(names):
+                if name.lower().endswith(MMCIF_SUFFIXES):
+                    found.setdefault(entry_name(Path(name)), Path(folder, name))
+    return found
+
+
 @dataclass
 class _Polymer:
     entity: str
@@ -111,6 +134,15 @@ class Entry:
             return self._chain(name)
         except InputError as error:
             raise located(error, self.path, f"chain {name}") from error
+
+    def protein_sequences(self) -> dict[str, str]:
+        """SEQRES of every L-polypeptide chain that has one, by author name."""
+        return {
+            name: "".join(map(one_letter, self._sequences[polymer.entity]))
+            for name, polymer in self._polymers.items()
+            if polymer.entity in self._sequences
+            and self._types.get(polymer.entity, "polypeptide(L)").lower() == "polypeptide(l)"
+        }
 
     def _chain(self, name: str) -> Chain:
         if name not in self._polymers:
@@ -291,8 +323,8 @@ class Entry:
         standard = [n for n in absent if chain.sequence[n - 1] != "X"]
         if len(standard) > max(1, 0.05 * chain.num_res):
             raise InputError(
-                f"{len(standard)} residues, {standard[0]} the first, are listed as observed but have "
-                "no atoms: the file is cut off",
+                f"{len(standard)} residues, {standard[0]} the first, are listed as observed "
+                "but have no atoms: the file is cut off",
                 mend=AGAIN,
             )
 

@@ -110,9 +110,7 @@ def parse_a3m(data: bytes, file: object = "a3m") -> Alignment:
     letters = buffer[positions].reshape(-1, num_col)
     deletions = np.diff(positions, prepend=-1).reshape(-1, num_col) - 1
     deletions[:, 0] = positions[::num_col] - starts
-    return Alignment(
-        encode(letters, file), np.minimum(deletions, MAX_DELETION).astype(np.uint8)
-    )
+    return Alignment(encode(letters, file), np.minimum(deletions, MAX_DELETION).astype(np.uint8))
 
 
 def parse_stockholm(data: bytes, file: object = "sto", max_rows: int | None = None) -> Alignment:

@@ -1,0 +1,183 @@
+"""``tffold-convert``: structures and alignments to sharded TFRecords."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from records.convert import ConvertOptions
+from records.engine import SHARD_BYTES, Plan, run
+from records.errors import InputError
+from records.plan import make_tasks
+from records.templates import TemplateLibrary
+
+EXAMPLE = """examples:
+  tffold-convert --mmcif examples/demo/mmcif --alignments examples/demo/alignments --output out
+  tffold-convert --mmcif pdb_mmcif --alignments openproteinset/pdb --output out \\
+      --duplicates duplicate_pdb_chains.txt --clusters clusters.txt \\
+      --max-release-date 2018-04-30 --workers 64 --shard 3/20
+"""
+
+
+def _date(text: str) -> str:
+    try:
+        return "" if not text else datetime.date.fromisoformat(text).isoformat()
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a date YYYY-MM-DD") from None
+
+
+def _part(text: str) -> tuple[int, int]:
+    first, slash, second = text.partition("/")
+    if slash and first.isdigit() and second.isdigit() and int(first) < int(second):
+        return int(first), int(second)
+    raise argparse.ArgumentTypeError(f"{text!r} is not I/N with I from 0 to N-1")
+
+
+def _whole(least: int):
+    def parse(text: str) -> int:
+        if not text.lstrip("-").isdigit() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least} on")
+        return int(text)
+
+    return parse
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    defaults = ConvertOptions()
+    parser = argparse.ArgumentParser(
+        prog="tffold-convert",
+        description="Convert structures and alignments to TFRecords for tffold-fit.",
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument_group("input").add_argument
+    add("--mmcif", nargs="+", required=True, metavar="PATH",
+        help="mmCIF files (.cif, .cif.gz) or folders of them; @FILE reads paths from a list; "
+        "with --distillation also PDB files")
+    add("--alignments", nargs="+", default=[], metavar="PATH",
+        help="folders of alignments (OpenProteinSet, AlphaFold output, ColabFold a3m, "
+        "alignment_db) or alignment_db .index files")
+    add("--chains", metavar="FILE", help="convert only these chains, one a line (1ubq_A)")
+    add("--duplicates", metavar="FILE", help="duplicate_pdb_chains.txt: a line of identical chains "
+        "shares one alignment")
+    add("--clusters", metavar="FILE", help="sequence clusters, one a line: sampling weights")
+    add("--max-release-date", type=_date, default="", metavar="DATE", help="training cut-off")
+    add("--min-length", type=_whole(1), default=defaults.min_length)
+    add("--max-length", type=_whole(0), default=defaults.max_length, help="0 = any")
+    add("--min-msa-depth", type=_whole(1), default=defaults.min_msa_depth)
+    add("--max-msa-rows", type=_whole(0), default=defaults.max_msa_rows, help="0 = all")
+    add("--keep-unknown-residues", action="store_true", help="as X, instead of rejecting the chain")
+    add("--single-sequence", action="store_true",
+        help="write chains without alignment with the query alone, instead of rejecting them")
+    add = parser.add_argument_group("templates").add_argument
+    add("--template-mmcif", metavar="DIR", help="structures of templates (default: --mmcif, "
+        "when it is one folder)")
+    add("--no-templates", action="store_true")
+    add("--template-dates", default="", metavar="FILE",
+        help="JSON of release dates (OpenFold's mmcif_cache.json): spares parsing")
+    add("--max-template-date", type=_date, default="", metavar="DATE")
+    add("--template-lag-days", type=_whole(0), default=defaults.template_lag_days, metavar="N",
+        help="templates must be released so many days before the chain (default %(default)s)")
+    add("--max-templates", type=_whole(0), default=defaults.max_templates, metavar="N")
+    add = parser.add_argument_group("distillation").add_argument
+    add("--distillation", action="store_true",
+        help="structures are predictions with confidence (pLDDT) as B-factors; the file's name "
+        "is the chain's")
+    add("--min-mean-confidence", type=float, default=defaults.min_mean_confidence, metavar="C")
+    add("--min-residue-confidence", type=float, default=defaults.min_residue_confidence,
+        metavar="C", help="residues at or below are masked (default %(default)s)")
+    add = parser.add_argument_group("output").add_argument
+    add("--output", required=True, metavar="DIR", help="shards go to DIR/train, DIR/validation")
+    split = parser.add_mutually_exclusive_group()
+    split.add_argument("--validation-chains", metavar="FILE", help="these chains are validation")
+    split.add_argument("--validation-from", type=_date, default="", metavar="DATE",
+                       help="chains released then or later are validation")
+    add("--shard-size", type=_whole(1), default=SHARD_BYTES >> 20, metavar="MB",
+        help="of a shard file (default %(default)s)")
+    add("--overwrite", action="store_true", help="discard an earlier conversion in DIR")
+    add = parser.add_argument_group("running").add_argument
+    add("--workers", type=_whole(1), default=len(os.sched_getaffinity(0)), metavar="N",
+        help="processes (default: the processors, here %(default)s)")
+    add("--shard", type=_part, default=(0, 1), metavar="I/N", dest="part",
+        help="convert the I-th of N parts (from 0), for job arrays")
+    add("--chain-timeout", type=_whole(0), default=defaults.chain_timeout, metavar="S",
+        help="seconds after which a chain is given up, 0 = never (default %(default)s)")
+    add("--runner", metavar="NAME", help="run the N parts of --shard on Apache Beam instead "
+        "(DirectRunner, FlinkRunner, SparkRunner, DataflowRunner); needs tffold[beam]")
+    add("--parts", type=_whole(1), default=16, metavar="N", help="parts for --runner")
+    add("--quiet", action="store_true", help="no progress bar")
+    return parser
+
+
+def make_plan(args: argparse.Namespace) -> Plan:
+    """Options and tasks of a command line.  Raises InputError."""
+    templates = args.template_mmcif or ""
+    if not templates and len(args.mmcif) == 1 and Path(args.mmcif[0]).is_dir():
+        templates = args.mmcif[0]
+    if args.distillation and not args.template_mmcif:
+        templates = ""  # predictions are nobody's templates
+    if args.no_templates or args.max_templates == 0:
+        templates = ""
+    if templates:
+        TemplateLibrary.open(templates, args.template_dates)  # tell mistakes at once
+    shared = {
+        name: getattr(args, name)
+        for name in ConvertOptions.__dataclass_fields__
+        if hasattr(args, name)
+    }
+    options = ConvertOptions(template_folder=templates, **shared)
+    tasks = make_tasks(
+        args.mmcif,
+        args.alignments,
+        chains=args.chains,
+        duplicates=args.duplicates,
+        clusters=args.clusters,
+        validation_chains=args.validation_chains,
+        distillation=args.distillation,
+    )
+    part, parts = args.part
+    return Plan(tasks, options, args.shard_size << 20, part, parts)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point.  0: done (rejected chains are in the manifest); 2: bad input."""
+    parser = build_parser()
+    args, rest = parser.parse_known_args(argv)
+    if rest and not args.runner:  # options that are not ours belong to Beam
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    output = Path(args.output)
+    try:
+        plan = make_plan(args)
+        if args.runner:
+            from records.beam import run_beam
+
+            summary = run_beam(plan, output, args.runner, args.parts, rest, args.overwrite)
+        else:
+            summary = run(
+                plan, output, workers=args.workers, overwrite=args.overwrite,
+                progress=not args.quiet,
+            )  # fmt: skip
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"error: {error.filename or output}: {error.strerror or error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted: the same command goes on where this stopped", file=sys.stderr)
+        return 130
+    print(summary.line())
+    print(f"shards: {len(summary.shards)} in {output}, {sum(summary.shards.values()):,} bytes")
+    if not summary.written:
+        print("error: no chain was written: see the manifest for the reasons", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,258 @@
+"""Conversion of one chain, and of the chains of one structure file.
+
+``convert_chain`` is a pure function of files and options: it reads, never writes, and
+answers with a record or with the reason for which there is none.  Process pool, job
+arrays and Beam all call it through ``convert_file``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from records import example
+from records.errors import InputError
+from records.features import (
+    Evidence,
+    build_features,
+    choose_templates,
+    read_evidence,
+    single_sequence,
+)
+from records.mmcif import Entry, read_bytes
+from records.sources import AlignmentRef
+from records.structure import LEAVE_OUT, Chain, located, read_pdb_model
+from records.templates import TemplateLibrary, date_limit
+
+TRAIN, VALIDATION = "train", "validation"
+_UNIT_BYTES = 64 << 20  # a worker hands back its records after this many bytes …
+_UNIT_CHAINS = 32  # … or chains, so that a capsid's thousand chains need no memory
+
+
+@dataclass(frozen=True)
+class ConvertOptions:
+    """What decides a record's content.  Dates are YYYY-MM-DD, '' where there is no limit."""
+
+    template_folder: str = ""  # '' = no templates
+    template_dates: str = ""  # JSON cache of release dates
+    max_template_date: str = ""
+    template_lag_days: int = 60
+    max_templates: int = 20
+    max_msa_rows: int = 0  # 0 = all
+    max_release_date: str = ""  # training cut-off
+    validation_from: str = ""  # chains released then or later are validation
+    min_length: int = 1
+    max_length: int = 0  # 0 = any
+    min_msa_depth: int = 1
+    keep_unknown_residues: bool = False
+    single_sequence: bool = False  # chains without alignment: the query alone
+    distillation: bool = False
+    min_mean_confidence: float = 0.0
+    min_residue_confidence: float = 50.0  # distillation; OpenFold's threshold
+    chain_timeout: int = 600  # seconds
+
+
+@dataclass(frozen=True)
+class FileTask:
+    """The chains wanted of one structure file, with where their alignments lie.
+
+    ``chains`` are author names, None for every polymer chain; the mappings go from author
+    names ('' for a prediction, which has one chain).
+    """
+
+    path: str
+    name: str
+    chains: tuple[str, ...] | None
+    alignments: Mapping[str, AlignmentRef] = field(default_factory=dict)
+    cluster_sizes: Mapping[str, int] = field(default_factory=dict)
+    validation: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one chain.
+
+    ``record`` is the serialized example ('' when rejected), ``entry`` its index line;
+    ``reason`` tells people why there is none, ``category`` groups reasons.
+    """
+
+    chain_id: str
+    split: str = ""
+    record: bytes = b""
+    entry: Mapping[str, Any] = field(default_factory=dict)
+    reason: str = ""
+    category: str = ""
+
+    @property
+    def written(self) -> bool:
+        return not self.reason
+
+
+@contextlib.contextmanager
+def time_limit(seconds: int) -> Iterator[None]:
+    """Raise TimeoutError in the main thread after so many seconds (elsewhere: no limit)."""
+    if seconds <= 0 or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(signum: int, frame: object) -> None:
+        raise TimeoutError
+
+    previous = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, previous)
+
+
+@lru_cache(maxsize=1)  # the chains of a file come one after another
+def _open_entry(path: str) -> Entry:
+    return Entry(Path(path))
+
+
+def _chain_id(task: FileTask, chain: str) -> str:
+    return f"{task.name}_{chain}" if chain else task.name
+
+
+def _read_chain(task: FileTask, chain: str, options: ConvertOptions) -> Chain:
+    if not options.distillation:
+        return _open_entry(task.path).chain(chain)
+    path = Path(task.path)
+    data = read_bytes(path)
+    if not path.name.lower().removesuffix(".gz").endswith((".pdb", ".ent")):
+        entry = Entry(path, data)
+        proteins = entry.protein_sequences() or dict.fromkeys(entry.chain_names())
+        if len(proteins) != 1:
+            raise InputError(
+                f"{len(proteins)} protein chains, not one", file=path,
+                mend="a predicted structure holds one chain",
+            )  # fmt: skip
+        return entry.chain(next(iter(proteins)))
+    return read_pdb_model(path, data.decode("latin-1"), task.name)
+
+
+def _check_chain(chain: Chain, options: ConvertOptions) -> None:
+    if chain.unknown and not options.keep_unknown_residues:
+        raise InputError(
+            "unknown residues", item=", ".join(chain.unknown[:5]),
+            mend="leave the chain out or pass --keep-unknown-residues",
+        )  # fmt: skip
+    if options.max_release_date:
+        if not chain.release_date:
+            raise InputError("no release date, but there is a cut-off date", mend=LEAVE_OUT)
+        if chain.release_date > options.max_release_date:
+            raise InputError("released after the cut-off date", item=chain.release_date)
+    if chain.num_res < options.min_length:
+        raise InputError("shorter than --min-length", item=f"{chain.num_res} residues")
+    if options.max_length and chain.num_res > options.max_length:
+        raise InputError("longer than --max-length", item=f"{chain.num_res} residues")
+    if options.distillation and float(chain.b_factor.mean()) < options.min_mean_confidence:
+        raise InputError("mean confidence too low", item=f"{chain.b_factor.mean():.1f}")
+
+
+def _evidence(task: FileTask, chain: Chain, name: str, options: ConvertOptions) -> Evidence:
+    ref = task.alignments.get(name)
+    if ref is not None:
+        return read_evidence(ref, chain.sequence)
+    if options.single_sequence:
+        return single_sequence(chain.sequence)
+    raise InputError("no alignment for the chain", mend="add one, or pass --single-sequence")
+
+
+def _convert(task: FileTask, name: str, options: ConvertOptions) -> Outcome:
+    chain = _read_chain(task, name, options)
+    try:
+        _check_chain(chain, options)
+        evidence = _evidence(task, chain, name, options)
+        if evidence.alignment.depth < options.min_msa_depth:
+            raise InputError("alignment too shallow", item=f"{evidence.alignment.depth} rows")
+    except InputError as error:
+        raise error if error.file else located(error, task.path, f"chain {name}") from error
+    alignment = evidence.alignment
+    if options.max_msa_rows:
+        rows = slice(options.max_msa_rows)
+        alignment = type(alignment)(alignment.msa[rows], alignment.deletions[rows])
+    library = None
+    if options.template_folder:
+        library = TemplateLibrary.open(options.template_folder, options.template_dates)
+    limit = date_limit(chain.release_date, options.max_template_date, options.template_lag_days)
+    templates, _ = choose_templates(evidence, chain.sequence, library, limit, options.max_templates)
+    features = build_features(
+        chain,
+        alignment,
+        templates,
+        cluster_size=task.cluster_sizes.get(name, -1),
+        distillation=options.distillation,
+        min_residue_confidence=options.min_residue_confidence,
+    )
+    features["chain_id"] = _chain_id(task, name)
+    late = options.validation_from and chain.release_date >= options.validation_from
+    return Outcome(
+        chain_id=features["chain_id"],
+        split=VALIDATION if late or name in task.validation else TRAIN,
+        record=example.encode(features),
+        entry=example.index_entry(features),
+    )
+
+
+def convert_chain(task: FileTask, name: str, options: ConvertOptions) -> Outcome:
+    """Convert one chain of a structure file: its record, or the reason for none.
+
+    Depends on the files and the arguments only, writes nothing and raises nothing but
+    what stops the program (KeyboardInterrupt, SystemExit).
+    """
+    chain_id = _chain_id(task, name)
+    try:
+        with time_limit(options.chain_timeout):
+            return _convert(task, name, options)
+    except InputError as error:
+        return Outcome(chain_id, reason=str(error), category=error.what)
+    except TimeoutError:
+        reason = f"took longer than {options.chain_timeout} s"
+        return Outcome(chain_id, reason=f"{task.path}: {reason}", category=reason)
+    except Exception as error:  # a bad chain never stops the others
+        what = f"unexpected {type(error).__name__}: {error}"
+        return Outcome(chain_id, reason=f"{task.path}: {what}", category=what)
+
+
+def convert_file(
+    task: FileTask, options: ConvertOptions, start: int = 0
+) -> tuple[list[Outcome], int | None]:
+    """Convert the chains of one file from the ``start``-th on.
+
+    Returns the outcomes and, when they are many or large, the chain to go on with.
+    """
+    chains: list[str]
+    if task.chains is not None:
+        chains = list(task.chains)
+    elif options.distillation:
+        chains = [""]
+    else:
+        try:
+            with time_limit(options.chain_timeout):
+                chains = sorted(_open_entry(task.path).chain_names())
+            if not chains:
+                raise InputError("no polymer chain", file=task.path, mend=LEAVE_OUT)
+        except (InputError, TimeoutError) as error:
+            what = getattr(error, "what", f"took longer than {options.chain_timeout} s")
+            reason = str(error) or f"{task.path}: {what}"
+            return [Outcome(task.name, reason=reason, category=what)], None
+        except Exception as error:
+            what = f"unexpected {type(error).__name__}: {error}"
+            return [Outcome(task.name, reason=f"{task.path}: {what}", category=what)], None
+    outcomes: list[Outcome] = []
+    size = 0
+    for index in range(start, len(chains)):
+        outcomes.append(convert_chain(task, chains[index], options))
+        size += len(outcomes[-1].record)
+        if size >= _UNIT_BYTES or len(outcomes) >= _UNIT_CHAINS:
+            return outcomes, index + 1 if index + 1 < len(chains) else None
+    return outcomes, None

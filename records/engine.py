@@ -1,0 +1,305 @@
+"""Running a conversion: a pool of processes, shards in plan order, resumption.
+
+Workers convert whole files and hand records back; one writer puts them into shards in the
+plan's order.  So the bytes of every shard depend on the plan alone, not on the number of
+workers nor on how often the run was killed, and memory holds a few files' records only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import os
+import shutil
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from records.convert import ConvertOptions, FileTask, Outcome, convert_file
+from records.errors import InputError
+from records.manifest import Journal, Summary, read_summary, reason_group
+from records.shards import ShardWriter
+
+SHARD_BYTES = 256 << 20
+_AHEAD = 2  # files in flight per worker
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that decides the bytes to be written: files in order, options, shard size.
+
+    ``part`` of ``parts`` is this job's share of a job array: every ``parts``-th file.
+    """
+
+    tasks: Sequence[FileTask]
+    options: ConvertOptions
+    shard_bytes: int = SHARD_BYTES
+    part: int = 0
+    parts: int = 1
+
+    def share(self) -> Sequence[FileTask]:
+        return self.tasks[self.part :: self.parts]
+
+    def suffix(self) -> str:
+        return f"-{self.part:05d}of{self.parts:05d}" if self.parts > 1 else ""
+
+    def shard_name(self, split: str, number: int) -> str:
+        return f"{split}/chains{self.suffix()}-{number:05d}.tfrecord"
+
+    def fingerprint(self) -> str:
+        """A hash of the options, the file names and sizes and the chains wanted."""
+        digest = hashlib.sha256()
+        digest.update(
+            repr((asdict(self.options), self.shard_bytes, self.part, self.parts)).encode()
+        )
+        for task in self.share():
+            try:
+                size = os.stat(task.path).st_size
+            except OSError:
+                size = -1  # told per chain, later
+            digest.update(
+                repr(
+                    (task.path, size, task.name, task.chains, sorted(task.alignments.items()),
+                     sorted(task.cluster_sizes.items()), sorted(task.validation))
+                ).encode()
+            )  # fmt: skip
+        return digest.hexdigest()
+
+
+class _SplitWriter:
+    """The shards of one split, one after another; a shard's chains settle when it closes."""
+
+    def __init__(self, plan: Plan, split: str, output: Path, journal: Journal) -> None:
+        self._plan, self._split, self._output, self._journal = plan, split, output, journal
+        self._writer: ShardWriter | None = None
+        self._name = ""
+        self._lines: list[dict[str, Any]] = []
+
+    def write(self, outcome: Outcome, line: dict[str, Any]) -> None:
+        if self._writer is not None:
+            if self._writer.size + len(outcome.record) > self._plan.shard_bytes:
+                self.close()
+        if self._writer is None:
+            self._name = self._plan.shard_name(self._split, self._journal.next_shard(self._split))
+            self._writer = ShardWriter(self._output / self._name)
+        self._writer.write(outcome.chain_id, outcome.record, outcome.entry)
+        entry = outcome.entry
+        self._lines.append(
+            {
+                "chain": outcome.chain_id,
+                "status": "written",
+                "shard": self._name,
+                **{name: entry[name] for name in ("num_res", "num_msa", "num_templates")},
+                **{name: entry[name] for name in ("release_date", "resolution")},
+                **line,
+            }
+        )
+
+    def close(self) -> None:
+        if self._writer is not None:
+            path = self._writer.close()
+            size = path.stat().st_size
+            self._journal.close_shard(self._split, self._name, size, self._lines)
+            self._writer, self._lines = None, []
+
+    def discard(self) -> None:
+        if self._writer is not None:
+            self._writer.discard()
+
+
+def _die_with(parent: int) -> None:
+    """Worker: leave when the main process is gone, however it went."""
+
+    def watch() -> None:
+        while True:
+            time.sleep(1.0)
+            try:
+                os.kill(parent, 0)
+            except OSError:
+                os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+class _Pool:
+    """Processes that convert files; one that dies takes only its own file with it."""
+
+    def __init__(self, workers: int, options: ConvertOptions) -> None:
+        self._workers, self._options = workers, options
+        self._executor = self._start(workers)
+
+    def _start(self, workers: int) -> ProcessPoolExecutor:
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["records.convert"])
+        return ProcessPoolExecutor(
+            workers, mp_context=context, initializer=_die_with, initargs=(os.getpid(),)
+        )
+
+    def submit(self, task: FileTask, start: int) -> Future | None:
+        try:
+            return self._executor.submit(convert_file, task, self._options, start)
+        except BrokenProcessPool:
+            return None  # told again, and mended, by result()
+
+    def result(
+        self, future: Future | None, task: FileTask, start: int
+    ) -> tuple[list[Outcome], int | None]:
+        try:
+            if future is not None:
+                return future.result()
+        except BrokenProcessPool:
+            pass
+        # Some worker died, perhaps on another file: try this one alone, then start afresh.
+        self._executor.shutdown(wait=False, cancel_futures=True)
+        self._executor = self._start(self._workers)
+        alone = self._start(1)
+        try:
+            return alone.submit(convert_file, task, self._options, start).result()
+        except BrokenProcessPool:
+            what = "the worker process died (killed, out of memory?)"
+            name = task.name if task.chains is None else f"{task.name}_{task.chains[0]}"
+            reason = f"{task.path}: {what}"
+            return [Outcome(name, reason=reason, category=what)], None
+        finally:
+            alone.shutdown(wait=False)
+
+    def close(self) -> None:
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+
+def _results(
+    units: Sequence[tuple[int, FileTask]], options: ConvertOptions, workers: int
+) -> Iterator[tuple[int, int, list[Outcome], bool]]:
+    """Unit, index of its first chain here, outcomes, whether it is done; in plan order."""
+    if workers <= 1:
+        for unit, task in units:
+            start: int | None = 0
+            while start is not None:
+                first = start
+                outcomes, start = convert_file(task, options, first)
+                yield unit, first, outcomes, start is None
+        return
+    pool = _Pool(workers, options)
+    waiting: deque[tuple[int, FileTask, int, Future | None]] = deque()
+    source = iter(units)
+    try:
+        while True:
+            while len(waiting) < workers * _AHEAD:
+                following = next(source, None)
+                if following is None:
+                    break
+                unit, task = following
+                waiting.append((unit, task, 0, pool.submit(task, 0)))
+            if not waiting:
+                return
+            unit, task, first, future = waiting.popleft()
+            outcomes, start = pool.result(future, task, first)
+            if start is not None:
+                waiting.appendleft((unit, task, start, pool.submit(task, start)))
+            yield unit, first, outcomes, start is None
+    finally:
+        pool.close()
+
+
+def _clear(output: Path, plan: Plan) -> None:
+    """Remove what an earlier run of this part left: its files only."""
+    for folder in ("train", "validation"):
+        if (output / folder).is_dir():
+            for path in (output / folder).iterdir():
+                if path.name.lstrip(".").startswith(f"chains{plan.suffix()}-"):
+                    path.unlink()
+    for name in ("manifest{}.jsonl", "summary{}.json", ".journal{}.jsonl"):
+        (output / name.format(plan.suffix())).unlink(missing_ok=True)
+
+
+def _clear_partials(output: Path, plan: Plan) -> None:
+    for path in output.glob(f"*/.chains{plan.suffix()}-*.partial*"):
+        path.unlink(missing_ok=True)
+
+
+def run(
+    plan: Plan, output: Path, *, workers: int = 1, overwrite: bool = False, progress: bool = True
+) -> Summary:
+    """Carry the plan out, or what is left of it, and return the counts.
+
+    Raises InputError when the output belongs to another plan; a bad chain raises nothing.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    if overwrite:
+        _clear(output, plan)
+    manifest = output / f"manifest{plan.suffix()}.jsonl"
+    summary_path = output / f"summary{plan.suffix()}.json"
+    fingerprint = plan.fingerprint()
+    finished = read_summary(summary_path, fingerprint)
+    if finished is not None:
+        return finished
+    _check_space(output)
+    tasks = plan.share()
+    journal = Journal(output / f".journal{plan.suffix()}.jsonl", fingerprint)
+    _clear_partials(output, plan)
+    writers: dict[str, _SplitWriter] = {}
+    units = [(unit, task) for unit, task in enumerate(tasks) if not journal.unit_done(unit)]
+    bar = tqdm(total=len(tasks), initial=len(tasks) - len(units), unit="file", disable=not progress)
+    try:
+        with bar:
+            for unit, first, outcomes, done in _results(units, plan.options, workers):
+                for index, outcome in enumerate(outcomes, start=first):
+                    _settle(unit, index, outcome, plan, output, journal, writers)
+                if done:
+                    journal.close_unit(unit, first + len(outcomes))
+                    bar.update()
+                pending = sum(len(writer._lines) for writer in writers.values())
+                bar.set_postfix(
+                    chains=journal.summary.written + pending,
+                    rejected=journal.summary.rejected,
+                    refresh=False,
+                )
+        for writer in writers.values():
+            writer.close()
+    except BaseException:
+        for writer in writers.values():
+            writer.discard()
+        journal.close()
+        raise
+    return journal.finish(manifest, summary_path)
+
+
+def _settle(
+    unit: int,
+    index: int,
+    outcome: Outcome,
+    plan: Plan,
+    output: Path,
+    journal: Journal,
+    writers: dict[str, _SplitWriter],
+) -> None:
+    if journal.chain_done(unit, index):
+        return
+    place = {"unit": unit, "index": index}
+    if not outcome.written:
+        journal.reject(
+            {
+                "chain": outcome.chain_id,
+                "status": "rejected",
+                "reason": outcome.reason,
+                "group": reason_group(outcome.category),
+                **place,
+            }
+        )
+        return
+    if outcome.split not in writers:
+        writers[outcome.split] = _SplitWriter(plan, outcome.split, output, journal)
+    writers[outcome.split].write(outcome, place)
+
+
+def _check_space(output: Path) -> None:
+    if shutil.disk_usage(output).free < (64 << 20):
+        raise InputError("less than 64 MB free", file=output, mend="free space there")

@@ -1,0 +1,263 @@
+"""What became of every chain: the journal while converting, the manifest at the end.
+
+The journal grows with the work and survives a kill: rejected chains at once, written ones
+when their shard is closed.  When all is done its lines, in plan order, become
+``manifest.jsonl``; ``summary.json`` beside it names the plan that it fulfils.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from array import array
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from records.errors import InputError
+
+
+def reason_group(category: str) -> str:
+    """A reason without its particulars, for counting: numbers and quotes are dropped."""
+    plain = re.sub(r"'[^']*'|\([^)]*\)", "…", category)
+    return re.sub(r"\d[\d.]*", "#", plain)[:100]
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write to a temporary name, sync, rename."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    with open(partial, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+
+
+@dataclass
+class Summary:
+    """Counts over all chains, and the shards with their sizes in bytes."""
+
+    written: int = 0
+    rejected: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+    shards: dict[str, int] = field(default_factory=dict)
+
+    def line(self) -> str:
+        """'written N, rejected M: reason (k), …'"""
+        reasons = ", ".join(
+            f"{reason} ({count})"
+            for reason, count in sorted(self.reasons.items(), key=lambda kv: (-kv[1], kv[0]))
+        )
+        return f"written {self.written}, rejected {self.rejected}" + (
+            f": {reasons}" if reasons else ""
+        )
+
+    def add(self, line: Mapping[str, Any]) -> None:
+        if line["status"] == "written":
+            self.written += 1
+        else:
+            self.rejected += 1
+            self.reasons[line["group"]] += 1
+
+
+class Journal:
+    """An append-only file of JSON lines about one plan, resumable after any kill.
+
+    A chain is known by its unit (number of the file in the plan) and its index in it.
+    """
+
+    def __init__(self, path: Path, plan: str) -> None:
+        self.path = path
+        self.plan = plan
+        self.summary = Summary()
+        self._places = array("q")  # unit, index, offset, length of every line, flat
+        self._counts: Counter[int] = Counter()  # unit -> lines
+        self._totals: dict[int, int] = {}  # unit -> chains in it, when known
+        self._shard_numbers: Counter[str] = Counter()  # split -> shards closed
+        size = self._load() if path.exists() else 0
+        self._file = open(path, "r+b" if size else "wb")
+        self._file.truncate(size)
+        self._file.seek(size)
+        if not size:
+            self._append([json.dumps({"plan": plan})], sync=True)
+        self._partial_units = self._known_parts()
+
+    def _load(self) -> int:
+        """Take over what is there; the length of the part that is whole.
+
+        The lines of written chains count only with the shard line that follows them.
+        """
+        end = whole = 0
+        pending: list[tuple[dict[str, Any], int, int]] = []
+        with open(self.path, "rb") as file:
+            for number, raw in enumerate(file):
+                try:
+                    line = json.loads(raw) if raw.endswith(b"\n") else None
+                except ValueError:
+                    line = None
+                if not isinstance(line, dict):
+                    break  # torn by the kill: whatever follows is redone
+                if number == 0:
+                    if line.get("plan") != self.plan:
+                        raise InputError(
+                            "holds a conversion of other inputs or options, unfinished",
+                            file=self.path.parent,
+                            mend="choose another --output, or pass --overwrite",
+                        )
+                elif "bytes" in line:
+                    self._take_shard(line)
+                    for waiting in pending:
+                        self._take(*waiting)
+                    pending.clear()
+                elif "total" in line:
+                    self._totals[line["unit"]] = line["total"]
+                elif line["status"] == "written":
+                    pending.append((line, end, len(raw)))
+                else:
+                    self._take(line, end, len(raw))
+                end += len(raw)
+                if not pending:
+                    whole = end
+        return whole
+
+    def _take_shard(self, line: Mapping[str, Any]) -> None:
+        path = self.path.parent / line["shard"]
+        if not path.is_file() or path.stat().st_size != line["bytes"]:
+            raise InputError(
+                "a finished shard is missing or was changed", file=path,
+                mend="convert again with --overwrite",
+            )  # fmt: skip
+        self.summary.shards[line["shard"]] = line["bytes"]
+        self._shard_numbers[line["split"]] += 1
+
+    def _take(self, line: Mapping[str, Any], offset: int, length: int) -> None:
+        self._places.extend((line["unit"], line["index"], offset, length))
+        self._counts[line["unit"]] += 1
+        self.summary.add(line)
+
+    def _known_parts(self) -> dict[int, set[int]]:
+        """Chains already settled in units that are not settled altogether."""
+        parts: dict[int, set[int]] = {}
+        for place in range(0, len(self._places), 4):
+            unit, index = self._places[place : place + 2]
+            if not self.unit_done(unit):
+                parts.setdefault(unit, set()).add(index)
+        return parts
+
+    def unit_done(self, unit: int) -> bool:
+        return unit in self._totals and self._counts[unit] >= self._totals[unit]
+
+    def chain_done(self, unit: int, index: int) -> bool:
+        return index in self._partial_units.get(unit, ())
+
+    def next_shard(self, split: str) -> int:
+        return self._shard_numbers[split]
+
+    def _append(self, lines: Sequence[str], *, sync: bool = False) -> list[tuple[int, int]]:
+        places = []
+        for line in lines:
+            data = line.encode() + b"\n"
+            places.append((self._file.tell(), len(data)))
+            self._file.write(data)
+        self._file.flush()
+        if sync:
+            os.fsync(self._file.fileno())
+        return places
+
+    def reject(self, line: Mapping[str, Any]) -> None:
+        """A chain that is settled without a record."""
+        ((offset, length),) = self._append([json.dumps(line)])
+        self._take(line, offset, length)
+
+    def close_unit(self, unit: int, total: int) -> None:
+        """The unit has so many chains."""
+        self._totals[unit] = total
+        self._append([json.dumps({"unit": unit, "total": total})])
+
+    def close_shard(
+        self, split: str, shard: str, size: int, lines: Sequence[Mapping[str, Any]]
+    ) -> None:
+        """A shard is durable, and so its chains.
+
+        A kill before its line is out leaves the shard to be written again, with the same
+        bytes under the same name.
+        """
+        line = {"split": split, "shard": shard, "bytes": size}
+        places = self._append([json.dumps(one) for one in (*lines, line)], sync=True)
+        for entry, (offset, length) in zip(lines, places[:-1], strict=True):
+            self._take(entry, offset, length)
+        self.summary.shards[shard] = size
+        self._shard_numbers[split] += 1
+
+    def manifest_lines(self) -> Iterator[bytes]:
+        """All chains' lines in plan order, without what only the journal needs."""
+        places = np.array(self._places, np.int64).reshape(-1, 4)
+        order = np.lexsort((places[:, 1], places[:, 0]))
+        with open(self.path, "rb") as file:
+            for _, _, offset, length in places[order].tolist():
+                file.seek(offset)
+                line = json.loads(file.read(length))
+                for name in ("unit", "index", "group"):
+                    line.pop(name, None)
+                yield (json.dumps(line) + "\n").encode()
+
+    def finish(self, manifest: Path, summary: Path) -> Summary:
+        """Write manifest and summary, remove the journal."""
+        partial = manifest.with_name(f".{manifest.name}.{os.getpid()}.partial")
+        with open(partial, "wb") as file:
+            file.writelines(self.manifest_lines())
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, manifest)
+        self.summary.shards = dict(sorted(self.summary.shards.items()))
+        content = {
+            "plan": self.plan,
+            "written": self.summary.written,
+            "rejected": self.summary.rejected,
+            "reasons": dict(sorted(self.summary.reasons.items())),
+            "shards": self.summary.shards,
+        }
+        write_atomically(summary, (json.dumps(content, indent=1) + "\n").encode())
+        self.close()
+        self.path.unlink()
+        return self.summary
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def read_summary(path: Path, plan: str) -> Summary | None:
+    """The summary of a finished conversion, None if there is none.
+
+    Raises InputError when it is of another plan or its shards are gone.
+    """
+    if not path.exists():
+        return None
+    try:
+        content = json.loads(path.read_bytes())
+        summary = Summary(
+            int(content["written"]), int(content["rejected"]),
+            Counter(content["reasons"]), dict(content["shards"]),
+        )  # fmt: skip
+        found = content["plan"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError("not a summary", file=path, mend="pass --overwrite") from error
+    if found != plan:
+        raise InputError(
+            "holds a finished conversion of other inputs or options",
+            file=path.parent,
+            mend="choose another --output, or pass --overwrite",
+        )
+    for shard, size in summary.shards.items():
+        shard_path = path.parent / shard
+        if not shard_path.is_file() or shard_path.stat().st_size != size:
+            raise InputError(
+                "a finished shard is missing or was changed", file=shard_path,
+                mend="convert again with --overwrite",
+            )  # fmt: skip
+    return summary

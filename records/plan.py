@@ -1,0 +1,146 @@
+"""From the command line's files and lists to the tasks of a conversion."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from records.convert import FileTask
+from records.errors import InputError
+from records.mmcif import MMCIF_SUFFIXES, mmcif_files
+from records.sources import (
+    AlignmentRef,
+    find_alignments,
+    read_chain_list,
+    read_cluster_sizes,
+    read_duplicates,
+    read_lines,
+    share_duplicates,
+)
+
+_MODEL_SUFFIXES = (".pdb", ".ent", ".pdb.gz", ".ent.gz", *MMCIF_SUFFIXES)
+
+
+def _expand(sources: Sequence[str]) -> list[str]:
+    """'@file' stands for the paths in that file."""
+    paths: list[str] = []
+    for source in sources:
+        if source.startswith("@"):
+            paths += [words[0] for words in read_lines(source[1:])]
+        else:
+            paths.append(source)
+    return paths
+
+
+def model_files(sources: Sequence[str | os.PathLike]) -> dict[str, Path]:
+    """Name -> predicted structure (PDB or mmCIF), over folders and files."""
+    found: dict[str, Path] = {}
+
+    def add(path: Path) -> None:
+        for suffix in sorted(_MODEL_SUFFIXES, key=len, reverse=True):
+            if path.name.lower().endswith(suffix):
+                found.setdefault(path.name[: -len(suffix)], path)
+                return
+
+    for source in map(Path, sources):
+        if source.is_file():
+            add(source)
+        elif source.is_dir():
+            for folder, subfolders, names in os.walk(source, followlinks=True):
+                subfolders.sort()
+                for name in sorted(names):
+                    add(Path(folder, name))
+        else:
+            raise InputError("no such file or folder", file=source, mend="check the path")
+    return found
+
+
+def _by_entry(table: Mapping[str, object]) -> dict[str, dict[str, object]]:
+    """'1ubq_A' -> value regrouped as '1ubq' -> 'A' -> value."""
+    grouped: dict[str, dict[str, object]] = {}
+    for chain_id, value in table.items():
+        entry, bar, chain = chain_id.partition("_")
+        if bar:
+            grouped.setdefault(entry.lower(), {})[chain] = value
+    return grouped
+
+
+def make_tasks(
+    structures: Sequence[str],
+    alignments: Sequence[str],
+    *,
+    chains: str | None = None,
+    duplicates: str | None = None,
+    clusters: str | None = None,
+    validation_chains: str | None = None,
+    distillation: bool = False,
+) -> list[FileTask]:
+    """One task per structure file, sorted by name, with its chains' alignments.
+
+    Listed chains whose structure is not given become tasks too, so that the manifest says
+    so.  Raises InputError for missing files and broken lists.
+    """
+    sources = _expand(structures)
+    files = model_files(sources) if distillation else mmcif_files(sources)
+    if not files:
+        raise InputError(
+            "no structure files", file=" ".join(sources[:3]), mend="name .cif or .cif.gz files"
+        )
+    refs = find_alignments(alignments)
+    groups = read_duplicates(duplicates) if duplicates else {}
+    if groups:
+        refs = share_duplicates(refs, groups)
+    sizes = read_cluster_sizes(clusters) if clusters else {}
+    for chain, group in groups.items():  # clusters may name one of identical chains only
+        if sizes and chain not in sizes:
+            known = next((sizes[other] for other in group if other in sizes), None)
+            if known is not None:
+                sizes[chain] = known
+    wanted = read_chain_list(chains) if chains else None
+    validation = frozenset(read_chain_list(validation_chains) if validation_chains else ())
+    if distillation:
+        return _model_tasks(files, refs, sizes, wanted, validation)
+    refs_of, sizes_of = _by_entry(refs), _by_entry(sizes)
+    validation_of = _by_entry(dict.fromkeys(validation))
+    wanted_of = None if wanted is None else _by_entry(dict.fromkeys(wanted))
+    if wanted_of is not None and sum(map(len, wanted_of.values())) != len(wanted or ()):
+        bad = next(chain for chain in wanted or () if "_" not in chain)
+        raise InputError("not a chain", file=chains, item=bad, mend="write entry_chain: 1ubq_A")
+    return [
+        FileTask(
+            path=str(files.get(name, f"{name}.cif (not given)")),
+            name=name,
+            chains=None if wanted_of is None else tuple(sorted(wanted_of[name])),
+            alignments=refs_of.get(name, {}),
+            cluster_sizes=sizes_of.get(name, {}),
+            validation=frozenset(validation_of.get(name, ())),
+        )
+        for name in sorted(files if wanted_of is None else wanted_of)
+    ]
+
+
+def _model_tasks(
+    files: Mapping[str, Path],
+    refs: Mapping[str, AlignmentRef],
+    sizes: Mapping[str, int],
+    wanted: Sequence[str] | None,
+    validation: frozenset[str],
+) -> list[FileTask]:
+    tasks = []
+    for name in sorted(files if wanted is None else wanted):
+        # AlphaFold DB: AF-P69905-F1-model_v4 has its alignment under any of these.
+        short = name.rsplit("-model_", 1)[0]
+        accession = short.split("-")[1] if short.startswith("AF-") and short.count("-") else short
+        ref = next((refs[key] for key in (name, short, accession) if key in refs), None)
+        tasks.append(
+            FileTask(
+                path=str(files.get(name, f"{name} (not given)")),
+                name=name,
+                chains=("",),
+                alignments={} if ref is None else {"": ref},
+                cluster_sizes={"": sizes[name]} if name in sizes else {},
+                validation=frozenset([""] if name in validation else ()),
+            )
+        )
+    return tasks

@@ -1,0 +1,246 @@
+"""Where a chain's alignments and template hits lie, in every layout in use.
+
+Below an alignment folder, for a chain ``1ubq_A``:
+
+* OpenProteinSet: ``1ubq_A/a3m/*.a3m`` and ``1ubq_A/hhr/*.hhr``, or flat ``1ubq_A/*``;
+* AlphaFold's output: ``1ubq_A/msas/*`` and, without it, ``1ubq_A/features.pkl``;
+* ColabFold and MMseqs2: ``1ubq_A.a3m``;
+* OpenFold's ``alignment_db``: ``*.index`` files beside their ``.db`` files.
+
+All may be compressed with gzip.  Only names are gathered here; a worker reads.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from records.errors import InputError
+from records.mmcif import read_bytes
+
+MSA_SUFFIXES = (".a3m", ".sto", ".stockholm")
+HIT_SUFFIX = ".hhr"
+FEATURES_NAME = "features.pkl"
+_FOLDERS = ("a3m", "hhr", "msas")
+# AlphaFold's order of databases (supplement 1.2.2); files of none of them come last.
+_DATABASE_ORDER = (("uniref90",), ("bfd", "uniclust", "uniref30", "bfd_uniref"), ("mgnify",))
+
+
+@dataclass(frozen=True)
+class AlignmentRef:
+    """The alignments of one chain: a folder, a single file, or a stretch of a database.
+
+    ``parts`` are (file name, offset, length) inside ``path`` for a database.
+    """
+
+    name: str
+    path: str
+    kind: str  # "folder", "file" or "database"
+    parts: tuple[tuple[str, int, int], ...] = ()
+
+
+def plain_name(name: str) -> str:
+    """A file name in lower case, without '.gz'."""
+    return name.lower().removesuffix(".gz")
+
+
+def normalized(chain_id: str) -> str:
+    """'1UBQ_A' -> '1ubq_A' for PDB chains; other names as they are."""
+    entry, bar, chain = chain_id.partition("_")
+    if bar and len(entry) == 4 and entry[0].isdigit():
+        return f"{entry.lower()}_{chain}"
+    return chain_id
+
+
+def find_alignments(roots: Sequence[str | os.PathLike]) -> dict[str, AlignmentRef]:
+    """Chain -> alignments over all roots (folders or ``.index`` files); the first counts.
+
+    Raises InputError for a root that is not there and for a broken index.
+    """
+    found: dict[str, AlignmentRef] = {}
+    for root in map(Path, roots):
+        if root.is_file() and root.name.endswith(".index"):
+            refs: Iterable[AlignmentRef] = read_database_index(root)
+        elif root.is_dir():
+            refs = _in_folder(root)
+        else:
+            raise InputError("no such folder or .index file", file=root, mend="check --alignments")
+        for ref in refs:
+            found.setdefault(normalized(ref.name), ref)
+    return found
+
+
+def _in_folder(root: Path) -> Iterable[AlignmentRef]:
+    with os.scandir(root) as listing:
+        entries = sorted(listing, key=lambda entry: entry.name)
+    for entry in entries:
+        plain = plain_name(entry.name)
+        if entry.is_dir():
+            yield AlignmentRef(entry.name, entry.path, "folder")
+        elif plain.endswith(".index"):
+            yield from read_database_index(Path(entry.path))
+        elif plain.endswith(MSA_SUFFIXES):
+            stem = entry.name[: len(plain)].rsplit(".", 1)[0]
+            yield AlignmentRef(stem, entry.path, "file")
+
+
+def read_database_index(path: Path) -> list[AlignmentRef]:
+    """OpenFold's index: JSON chain -> {"db": file, "files": [[name, offset, length], …]}."""
+    try:
+        table = json.loads(path.read_bytes())
+        refs = []
+        sizes: dict[str, int] = {}
+        for chain, entry in table.items():
+            database = path.parent / str(entry["db"])
+            if entry["db"] not in sizes:
+                sizes[entry["db"]] = database.stat().st_size
+            parts = tuple((str(n), int(start), int(count)) for n, start, count in entry["files"])
+            for name, start, count in parts:
+                if start < 0 or count < 0 or start + count > sizes[entry["db"]]:
+                    raise InputError(
+                        f"{name} reaches beyond {database.name}",
+                        file=path,
+                        item=chain,
+                        mend="the index belongs to another database: make it again",
+                    )
+            refs.append(AlignmentRef(chain, str(database), "database", parts))
+        return refs
+    except OSError as error:
+        raise InputError(
+            str(error.strerror), file=error.filename or path, mend="check the path"
+        ) from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            f"not an alignment_db index ({type(error).__name__}: {error})",
+            file=path,
+            mend="make it again with OpenFold's create_alignment_db.py",
+        ) from error
+
+
+def read_alignments(ref: AlignmentRef) -> dict[str, bytes]:
+    """File name (with its place, for messages) -> content, decompressed.
+
+    Only files that a record can use: alignments, template hits, features.pkl where
+    there is nothing else.  Raises InputError.
+    """
+    if ref.kind == "file":
+        return {ref.path: read_bytes(Path(ref.path))}
+    if ref.kind == "database":
+        return _read_database(ref)
+    names = []
+    try:
+        for folder in (Path(ref.path), *(Path(ref.path, sub) for sub in _FOLDERS)):
+            if folder.is_dir():
+                names += [folder / name for name in sorted(os.listdir(folder))]
+    except OSError as error:
+        raise InputError(str(error.strerror), file=ref.path, mend="check the path") from error
+    files = [path for path in names if is_msa(path.name) or is_hits(path.name)]
+    if not any(is_msa(path.name) for path in files):
+        pickles = [path for path in names if plain_name(path.name) == FEATURES_NAME]
+        files = pickles or files
+    return {str(path): read_bytes(path) for path in files if path.is_file()}
+
+
+def _read_database(ref: AlignmentRef) -> dict[str, bytes]:
+    contents = {}
+    try:
+        with open(ref.path, "rb") as file:
+            for name, offset, length in ref.parts:
+                if is_msa(name) or is_hits(name):
+                    file.seek(offset)
+                    data = file.read(length)
+                    if len(data) != length:
+                        raise InputError(
+                            "database is cut off", file=ref.path, item=f"{ref.name} {name}",
+                            mend="get the database again",
+                        )  # fmt: skip
+                    if data[:2] == b"\x1f\x8b":
+                        data = gzip.decompress(data)
+                    contents[f"{ref.path}:{ref.name}/{name}"] = data
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(str(error), file=ref.path, mend="get the database again") from error
+    return contents
+
+
+def _base(name: str) -> str:
+    return plain_name(name.replace("\\", "/").rsplit("/", 1)[-1])
+
+
+def is_msa(name: str) -> bool:
+    """An alignment for the MSA: neither a template search nor one kept for pairing chains."""
+    base = _base(name)
+    return base.endswith(MSA_SUFFIXES) and not base.startswith(("pdb", "uniprot"))
+
+
+def is_hits(name: str) -> bool:
+    return _base(name).endswith(HIT_SUFFIX)
+
+
+def msa_order(name: str) -> tuple[int, str]:
+    """Sort key: UniRef90, BFD and Uniclust30, MGnify, then others by name."""
+    base = _base(name)
+    for rank, words in enumerate(_DATABASE_ORDER):
+        if any(word in base for word in words):
+            return rank, base
+    return len(_DATABASE_ORDER), base
+
+
+def pick_hits(names: Iterable[str]) -> str | None:
+    """The template search to use: against the PDB when several are there."""
+    return min(
+        (name for name in names if is_hits(name)),
+        key=lambda name: (not _base(name).startswith("pdb"), _base(name)),
+        default=None,
+    )
+
+
+def read_lines(path: str | os.PathLike) -> list[list[str]]:
+    """Words of every line that is neither empty nor a '#' comment."""
+    text = read_bytes(Path(path)).decode("latin-1")
+    return [words for line in text.splitlines() if (words := line.split("#", 1)[0].split())]
+
+
+def read_chain_list(path: str | os.PathLike) -> list[str]:
+    """Chains, one a line (first word), normalized, in order, without repetition."""
+    chains = dict.fromkeys(normalized(words[0]) for words in read_lines(path))
+    if not chains:
+        raise InputError("no chains in the list", file=path, mend="write one a line: 1ubq_A")
+    return list(chains)
+
+
+def read_duplicates(path: str | os.PathLike) -> dict[str, tuple[str, ...]]:
+    """``duplicate_pdb_chains.txt``: chain -> the identical chains of its line."""
+    groups: dict[str, tuple[str, ...]] = {}
+    for words in read_lines(path):
+        group = tuple(normalized(word) for word in words)
+        groups.update(dict.fromkeys(group, group))
+    return groups
+
+
+def read_cluster_sizes(path: str | os.PathLike) -> dict[str, int]:
+    """A cluster file (one cluster a line): chain -> members of its cluster."""
+    sizes: dict[str, int] = {}
+    for words in read_lines(path):
+        members = {normalized(word) for word in words}
+        sizes.update(dict.fromkeys(members, len(members)))
+    return sizes
+
+
+def share_duplicates(
+    alignments: Mapping[str, AlignmentRef], duplicates: Mapping[str, tuple[str, ...]]
+) -> dict[str, AlignmentRef]:
+    """Alignments also for chains that have none but whose identical chains do."""
+    shared = dict(alignments)
+    for chain, group in duplicates.items():
+        if chain not in shared:
+            source = next((alignments[other] for other in group if other in alignments), None)
+            if source is not None:
+                shared[chain] = source
+    return shared
