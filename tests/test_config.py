@@ -119,7 +119,7 @@ def test_yaml_round_trip(tmp_path):
 
 
 def test_flatten_covers_every_leaf():
-    flat = config_lib.flatten(Config())
+    flat = config_lib.flatten(config_lib.to_dict(Config()))
     assert flat["model.evoformer.triangle_attention.num_head"] == 4
     assert not any(dataclasses.is_dataclass(value) for value in flat.values())
     assert len(flat) > 100

@@ -177,37 +177,56 @@ class LossConfig:
 
 
 @dataclass
+class FilterConfig:
+    """Which chains of a set are used, and how often (supplement 1.2.5)."""
+
+    max_resolution: float = 9.0  # Å, exclusive; unknown (0) passes; 0 = no bound
+    max_single_residue_fraction: float = 0.8  # share of the most frequent residue
+    min_length: int = 0  # residues
+    max_length: int = 0  # 0 = no bound
+    min_msa_rows: int = 0
+    max_release_date: str = ""  # YYYY-MM-DD, inclusive; empty = no bound
+    sample_by_length: bool = True  # accept with max(min(L, 512), 256) / 512
+    sample_by_cluster: bool = True  # accept with 1 / chains in its cluster
+
+
+def _distillation_filter() -> FilterConfig:
+    return FilterConfig(min_length=200, max_length=1024, min_msa_rows=200)  # supplement 1.3
+
+
+@dataclass
 class DataConfig:
-    """From shards to batches (supplement 1.2)."""
+    """From shards to batches (supplement 1.2, 1.3)."""
 
     train: list[str] = field(default_factory=list)  # shard files, folders or patterns
-    distillation: list[str] = field(default_factory=list)
+    distillation: list[str] = field(default_factory=list)  # the same, of predicted structures
     validation: list[str] = field(default_factory=list)
-    distillation_probability: float = 0.75
+    train_filter: FilterConfig = field(default_factory=FilterConfig)
+    distillation_filter: FilterConfig = field(default_factory=_distillation_filter)
+    distillation_probability: float = 0.75  # share of predicted structures when there are both
+    distillation_min_confidence: float = 50.0  # pLDDT; residues at or below it are masked
+    distillation_max_msa: int = 1000  # rows
     crop_size: int = 256
-    max_msa_clusters: int = 128  # N_seq, templates included
-    reduce_msa_clusters_by_max_templates: bool = True
+    clamp_prob: float = 0.9  # share of examples with clamped backbone FAPE
+    max_msa_clusters: int = 128  # N_seq
+    reduce_msa_clusters_by_max_templates: bool = True  # templates count among N_seq
     max_extra_msa: int = 1024
-    max_templates: int = 4
     use_templates: bool = True
-    template_top: int = 20
+    max_templates: int = 4
+    template_top: int = 20  # training draws from this many best hits
+    block_deletion_num_blocks: int = 5
+    block_deletion_fraction: float = 0.3  # of the rows, each block
     masked_msa_replace_fraction: float = 0.15
     masked_msa_uniform_prob: float = 0.1
     masked_msa_profile_prob: float = 0.1
     masked_msa_same_prob: float = 0.1
-    block_deletion_num_blocks: int = 5
-    block_deletion_fraction: float = 0.3
-    distillation_max_msa: int = 1000
-    clamp_prob: float = 0.9
-    max_resolution: float = 9.0  # Å
-    max_single_residue_fraction: float = 0.8
-    max_length: int = 0  # 0 = no bound
-    min_length: int = 0
-    sample_by_length: bool = True
-    sample_by_cluster: bool = True
-    on_corrupt: str = "raise"  # or "skip"
-    num_parallel: int = 0  # 0 = one per core
-    prefetch: int = 2
+    mask_msa_in_inference: bool = True
+    size_buckets: list[int] = field(  # inference pads to the next one, or a multiple of the last
+        default_factory=lambda: [64, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048]
+    )
+    on_corrupt: str = "raise"  # or "skip": count, report, take another record
+    num_parallel: int = 0  # examples prepared at once; 0 = as many as pay
+    prefetch: int = 2  # batches
 
 
 @dataclass
@@ -296,9 +315,9 @@ def to_yaml(config: Config) -> str:
     return OmegaConf.to_yaml(OmegaConf.create(to_dict(config)))
 
 
-def flatten(config: Config) -> dict[str, Any]:
-    """Every setting under its dotted key."""
-    return dict(_leaves(to_dict(config), ()))
+def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Every setting of a nested dictionary under its dotted key."""
+    return dict(_leaves(tree, ()))
 
 
 def _leaves(tree: Mapping[str, Any], prefix: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
@@ -380,7 +399,7 @@ def _has_type(value: Any, kind: Any) -> bool:
 def _suggestion(dotted: str, siblings: Iterable[str], prefix: tuple[str, ...]) -> str:
     """The same name in another section, else the nearest beside the unknown one or anywhere."""
     beside = [".".join((*prefix, name)) for name in siblings]
-    everywhere = list(flatten(Config()))
+    everywhere = list(flatten(to_dict(Config())))
     wanted = dotted.rpartition(".")[2]
     same_name = [key for key in everywhere if key.rpartition(".")[2] == wanted]
     near = (
@@ -395,7 +414,7 @@ def _suggestion(dotted: str, siblings: Iterable[str], prefix: tuple[str, ...]) -
 
 def _check_values(config: Config, source: str) -> None:
     """Ranges that a type cannot express."""
-    for key, value in flatten(config).items():
+    for key, value in flatten(to_dict(config)).items():
         if isinstance(value, float) and not math.isfinite(value):
             raise InputError(f"{source}: '{key}' must be finite, not {value}")
         if isinstance(value, (int, float)) and value < 0 and key != "train.seed":

@@ -101,7 +101,9 @@ def fake_dataset(config: Config, poison: frozenset[int] = frozenset()):
         example = fake_batch(config, 0)
         share = config.train.batch_size // num_shards
         signature = {
-            name: tf.TensorSpec((share, *value.shape[1:]), tf.string if value.dtype.kind == "S" else value.dtype)
+            name: tf.TensorSpec(
+                (share, *value.shape[1:]), tf.string if value.dtype.kind == "S" else value.dtype
+            )
             for name, value in example.items()
         }
         return tf.data.Dataset.from_generator(rows, output_signature=signature)

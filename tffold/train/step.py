@@ -72,7 +72,7 @@ class TrainingStep:
 
     def example_gradients(
         self, parameters: list[tf.Tensor], example: Batch, step: tf.Tensor, index: tf.Tensor
-    ) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
+    ) -> tuple[list[tf.Tensor], dict[str, tf.Tensor], tf.Tensor]:
         """Clipped gradient and metrics of one example.
 
         Args:
@@ -82,8 +82,8 @@ class TrainingStep:
           index: [] int32, the example's place in the global batch.
 
         Returns:
-          Gradients of the loss in the last recycling pass, at most ``clip_norm`` long together,
-          and scalars by name.
+          Gradients of the loss in the last recycling pass, at most ``clip_norm`` long together;
+          scalars by name; whether loss and gradient are finite.
         """
         config = self.config
         seed = example_seed(config.train.seed, step, index)
@@ -118,10 +118,10 @@ class TrainingStep:
         scalars |= {
             "optim/gradient_norm": norm,
             "optim/clipped": tf.cast(norm > config.train.clip_norm, tf.float32),
-            "num_recycle": tf.cast(num_recycle, tf.float32),
-            BAD_EXAMPLES: 1.0 - tf.cast(finite, tf.float32),
+            "num_recycle": num_recycle,
         }
-        return clipped, {name: tf.cast(value, tf.float32) for name, value in scalars.items()}
+        scalars = {name: tf.cast(value, tf.float32) for name, value in scalars.items()}
+        return clipped, scalars, finite
 
     def local_gradients(
         self, parameters: list[tf.Tensor], batch: Batch, step: tf.Tensor, first_index: tf.Tensor
@@ -129,24 +129,33 @@ class TrainingStep:
         """Sums of ``example_gradients`` over a local batch [B, C, ...], one example at a time.
 
         The loop is a loop in the compiled program too: memory and compile time are one
-        example's, whatever B is, so a larger B is gradient accumulation.
+        example's, whatever B is, so a larger B is gradient accumulation. ``bad_examples``
+        [global batch] is 1 where loss or gradient was not finite.
         """
         size = next(iter(batch.values())).shape[0]
         names: list[str] = []
 
-        def body(index, gradients, sums):
+        def body(index, gradients, sums, bad):
             example = {name: tf.gather(value, index) for name, value in batch.items()}
-            more, scalars = self.example_gradients(parameters, example, step, first_index + index)
+            place = first_index + index
+            more, scalars, finite = self.example_gradients(parameters, example, step, place)
             names[:] = scalars  # known once traced
             more_sums = tf.pad(tf.stack(list(scalars.values())), [[0, _MAX_SCALARS - len(scalars)]])
+            flag = tf.one_hot(tf.where(finite, -1, place), self.config.train.batch_size)
             gradients = [a + b for a, b in zip(gradients, more, strict=True)]
-            return index + 1, gradients, sums + more_sums
+            return index + 1, gradients, sums + more_sums, bad + flag
 
-        start = (0, [tf.zeros_like(value) for value in parameters], tf.zeros([_MAX_SCALARS]))
-        _, gradients, sums = tf.while_loop(
+        start = (
+            0,
+            [tf.zeros_like(value) for value in parameters],
+            tf.zeros([_MAX_SCALARS]),
+            tf.zeros([self.config.train.batch_size]),
+        )
+        _, gradients, sums, bad = tf.while_loop(
             lambda index, *_: index < size, body, start, maximum_iterations=size
         )
-        return gradients, dict(zip(names, tf.unstack(sums[: len(names)]), strict=True))
+        sums = dict(zip(names, tf.unstack(sums[: len(names)]), strict=True))
+        return gradients, sums | {BAD_EXAMPLES: bad}
 
     def update(
         self, state: TrainState, gradient_sum: list[tf.Tensor], sums: Mapping[str, tf.Tensor]
@@ -156,19 +165,20 @@ class TrainingStep:
         Args:
           state: before the step.
           gradient_sum: clipped gradients summed over the global batch.
-          sums: scalars summed likewise.
+          sums: scalars summed likewise, and ``bad_examples``.
 
         Returns:
-          The state after the step, and the scalars' means with the learning rate.
+          The state after the step; the scalars' means, the learning rate and ``bad_examples``.
         """
         size = self.config.train.batch_size
         rate = schedule.learning_rate((state.step + 1) * size, self.config.train)
-        apply = sums[BAD_EXAMPLES] == 0.0
+        bad = sums[BAD_EXAMPLES]
+        apply = tf.reduce_sum(bad) == 0.0
         after = adam_update(
             state, [g / float(size) for g in gradient_sum], rate, apply, self.config.train
         )
         logs = {name: value / float(size) for name, value in sums.items()}
-        logs[BAD_EXAMPLES] = sums[BAD_EXAMPLES]
+        logs[BAD_EXAMPLES] = bad
         logs["optim/learning_rate"] = rate
         return after, logs
 

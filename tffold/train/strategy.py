@@ -54,7 +54,7 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
 
 
 def write_variables(variables: Sequence[keras.Variable], values: Sequence[tf.Tensor]) -> None:
-    """Assigns in replica context; every replica computed the same values and writes its own copy."""
+    """Assigns in replica context: each replica writes its own copy of what all computed alike."""
 
     def write(strategy: tf.distribute.Strategy, *values: object) -> None:
         for variable, value in zip(variables, values, strict=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 
 import keras
 import numpy as np
@@ -10,8 +10,10 @@ import tensorflow as tf
 
 from tffold.config import Config
 from tffold.train.optimizer import TrainState
-from tffold.train.step import Batch, LossFunction, MetricFunction, TrainingStep
+from tffold.train.step import BAD_EXAMPLES, Batch, LossFunction, MetricFunction, TrainingStep
 from tffold.train.strategy import write_variables
+
+STOP = "stop"
 
 
 class AlphaFoldTrainer(keras.Model):
@@ -43,30 +45,32 @@ class AlphaFoldTrainer(keras.Model):
         self.local_batch_size = config.train.batch_size // strategy.num_replicas_in_sync
         parameters = network.trainable_variables
 
-        def parallel(kind: str, like: Mapping | None = None) -> list[keras.Variable]:
+        def parallel(
+            kind: str, initial: Callable[[keras.Variable], object]
+        ) -> list[keras.Variable]:
             return [
-                keras.Variable(
-                    keras.ops.convert_to_numpy(p) if kind == "average" else np.zeros(p.shape, "f4"),
-                    dtype="float32",
-                    trainable=False,
-                    name=f"{kind}_{index}",
-                )
+                keras.Variable(initial(p), dtype="float32", trainable=False, name=f"{kind}_{index}")
                 for index, p in enumerate(parameters)
             ]
+
+        def zeros(parameter: keras.Variable) -> np.ndarray:
+            return np.zeros(parameter.shape, "float32")
 
         def counter(name: str) -> keras.Variable:
             return keras.Variable(0, dtype="int32", trainable=False, name=name)
 
         self.state_variables = TrainState(
             list(parameters),
-            parallel("first_moment"),
-            parallel("second_moment"),
-            parallel("average"),
+            parallel("first_moment", zeros),
+            parallel("second_moment", zeros),
+            parallel("average", keras.ops.convert_to_numpy),
             counter("step"),
             counter("updates"),
         )
         self.built = True
-        self._gradients = tf.function(self.training_step.local_gradients, autograph=False, jit_compile=True)
+        self._gradients = tf.function(
+            self.training_step.local_gradients, autograph=False, jit_compile=True
+        )
         self._update = tf.function(self.training_step.update, autograph=False, jit_compile=True)
         self._distributed = tf.function(self._distributed_step, autograph=False)
 
@@ -79,11 +83,12 @@ class AlphaFoldTrainer(keras.Model):
         """Steps taken so far; also the position in the data."""
         return int(keras.ops.convert_to_numpy(self.state_variables.step))
 
-    def train_step(self, batch: Batch) -> dict[str, tf.Tensor]:
+    def train_step(self, batch: Batch, stop: tf.Tensor) -> dict[str, tf.Tensor]:
         """One step of one replica, in replica context.
 
         Args:
           batch: features [local batch, C, ...] of this replica.
+          stop: [] float32, nonzero where this process was asked to stop.
 
         Returns:
           Scalars of the global batch, the same on every replica.
@@ -94,23 +99,31 @@ class AlphaFoldTrainer(keras.Model):
         context = tf.distribute.get_replica_context()
         first_index = tf.cast(context.replica_id_in_sync_group, tf.int32) * self.local_batch_size
         gradients, sums = self._gradients(state.parameters, batch, state.step, first_index)
-        packed = tf.stack(list(sums.values()))
-        *gradients, packed = context.all_reduce(
-            tf.distribute.ReduceOp.SUM, [*gradients, packed]
-        )
-        sums = dict(zip(sums, tf.unstack(packed), strict=True))
+        sums[STOP] = tf.identity(stop)  # a copy on this replica
+        gradients, sums = context.all_reduce(tf.distribute.ReduceOp.SUM, (gradients, sums))
+        stop = sums.pop(STOP)
         after, logs = self._update(state, gradients, sums)
         write_variables(tf.nest.flatten(self.state_variables), tf.nest.flatten(after))
-        return logs
+        return logs | {STOP: stop}
 
-    def _distributed_step(self, batch: Batch) -> dict[str, tf.Tensor]:
-        logs = self.strategy.run(self.train_step, (batch,))
+    def _distributed_step(self, batch: Batch, stop: tf.Tensor) -> dict[str, tf.Tensor]:
+        logs = self.strategy.run(self.train_step, (batch, stop))
         first = lambda value: self.strategy.experimental_local_results(value)[0]  # noqa: E731
         return {name: first(value) for name, value in logs.items()}
 
-    def run_step(self, batch: Batch) -> dict[str, float]:
-        """One step on all replicas; waits for it and returns its scalars."""
-        return {name: float(value) for name, value in self._distributed(batch).items()}
+    def run_step(self, batch: Batch, stop: bool = False) -> dict[str, float]:
+        """One step on all replicas; waits for it and returns its scalars.
+
+        ``stop`` says that this process was asked to stop; ``stop`` in the result, that any was,
+        so that all stop after the same step. ``bad_examples`` is how many examples' loss or
+        gradient was not finite; which, stands in ``self.bad_examples``.
+        """
+        logs = self._distributed(batch, tf.constant(stop, tf.float32))
+        bad = logs.pop(BAD_EXAMPLES).numpy()
+        self.bad_examples = np.flatnonzero(bad).tolist()
+        return {name: float(value) for name, value in logs.items()} | {
+            BAD_EXAMPLES: float(len(self.bad_examples))
+        }
 
     def named_state(self) -> Iterator[tuple[str, keras.Variable]]:
         """Every state variable under the name that checkpoints use, in a fixed order."""

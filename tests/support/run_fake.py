@@ -1,0 +1,69 @@
+"""Trains the toy network in a process of its own, for tests that kill, signal or distribute it.
+
+Usage: python run_fake.py DEVICES OUT [--poison=3,4] [--slow] [--early=N] field=value ...
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+from fake import FakeNetwork, fake_config, fake_dataset, fake_loss, fake_metrics
+
+from records.errors import InputError
+from tffold.train.callbacks import NonFiniteError
+from tffold.train.run import Parts, train
+
+
+def fake_parts(poison: frozenset[int] = frozenset(), dropout: float = 0.3) -> Parts:
+    def network(config):
+        built = FakeNetwork(dropout, config.train.seed)
+        built.build()
+        return built
+
+    return Parts(
+        network=network,
+        dataset=lambda config: fake_dataset(config, poison),
+        loss_fn=lambda config: fake_loss,
+        metric_fn=lambda config: fake_metrics,
+        load_npz=lambda network, path: None,
+    )
+
+
+def main(devices: int, out: str, *rest: str) -> int:
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(
+        cpu, [tf.config.LogicalDeviceConfiguration()] * devices
+    )
+    flags = dict(word[2:].partition("=")[::2] for word in rest if word.startswith("--"))
+    fields = dict(word.split("=", 1) for word in rest if not word.startswith("--"))
+    values = {name: json.loads(v) if v[:1] in "-0123456789" else v for name, v in fields.items()}
+    poison = frozenset(int(step) for step in flags.get("poison", "").split(",") if step)
+    callbacks = []
+    if "slow" in flags:
+        callbacks.append(
+            keras.callbacks.LambdaCallback(on_train_batch_end=lambda *_: time.sleep(0.2))
+        )
+    try:
+        outcome = train(
+            fake_config(**values),
+            fake_parts(poison),
+            callbacks=callbacks,
+            say=lambda line: print(line, flush=True),
+        )
+    except (InputError, NonFiniteError) as error:
+        print(f"error: {error}", flush=True)
+        return 2
+    state = {name: keras.ops.convert_to_numpy(v) for name, v in outcome.trainer.named_state()}
+    Path(out).parent.mkdir(parents=True, exist_ok=True)
+    np.savez(out, **{name.replace("/", "|"): value for name, value in state.items()})
+    return 75 if outcome.signal else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1]), sys.argv[2], *sys.argv[3:]))

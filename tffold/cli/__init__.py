@@ -1,0 +1,1 @@
+"""Command lines: they parse arguments, print errors as one line, and call the library."""

@@ -1,0 +1,76 @@
+"""``tffold-fit CONFIG [key=value ...]``: trains what a configuration describes."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import signal
+import sys
+from collections.abc import Sequence
+
+from records.errors import InputError
+from tffold.config import load_config
+
+EXIT_INPUT = 2  # something that the user can mend
+EXIT_NON_FINITE = 3  # loss or gradient stayed non-finite
+EXIT_PREEMPTED = 75  # SIGTERM: saved; run the same command again to go on
+EXIT_INTERRUPTED = 130  # SIGINT: saved likewise
+
+NO_TENSORFLOW = (
+    "TensorFlow is not installed: pip install 'tffold[cpu]', 'tffold[gpu]' or 'tffold[tpu]' "
+    "(exactly one of them)"
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        config = load_config(options.config, options.overrides)
+        if importlib.util.find_spec("tensorflow") is None:
+            raise InputError(NO_TENSORFLOW)
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        from tffold.train.callbacks import NonFiniteError
+        from tffold.train.parts import alphafold_parts
+        from tffold.train.run import summary_lines, train
+
+        try:
+            outcome = train(config, alphafold_parts(), options.allow_config_change, say=_say)
+        except NonFiniteError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return EXIT_NON_FINITE
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_INPUT
+    for line in summary_lines(outcome.summary):
+        _say(line)
+    codes = {0: 0, signal.SIGTERM: EXIT_PREEMPTED, signal.SIGINT: EXIT_INTERRUPTED}
+    return codes[outcome.signal]
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="tffold-fit",
+        description="Train AlphaFold 2. A run folder that holds a checkpoint is resumed.",
+        epilog=f"Exit codes: 0 done; {EXIT_INPUT} bad input; {EXIT_NON_FINITE} non-finite loss; "
+        f"{EXIT_PREEMPTED} stopped by SIGTERM after saving; {EXIT_INTERRUPTED} by Ctrl-C.",
+    )
+    parser.add_argument("config", help="YAML file, see configs/")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="for example train.steps=50"
+    )
+    parser.add_argument(
+        "--allow-config-change",
+        action="store_true",
+        help="resume a run although its configuration has changed",
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

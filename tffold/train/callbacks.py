@@ -1,0 +1,98 @@
+"""Keras callbacks that keep a run safe: checkpoints, signals, and bad numbers."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+
+from tffold.config import Config
+from tffold.train.feed import Feed
+from tffold.train.step import BAD_EXAMPLES
+
+Say = Callable[[str], None]
+
+
+class NonFiniteError(RuntimeError):
+    """Loss or gradient was not finite for too many steps in a row."""
+
+
+class NonFiniteGuard(keras.callbacks.Callback):
+    """Names the chains behind a skipped update; gives up after N of them in a row."""
+
+    def __init__(self, feed: Feed, config: Config, say: Say) -> None:
+        super().__init__()
+        self.feed = feed
+        self.limit = config.train.max_non_finite_steps
+        self.say = say
+        self.in_a_row = 0
+        self.chains: list[str] = []
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        if not (logs or {})[BAD_EXAMPLES]:
+            self.in_a_row, self.chains = 0, []
+            return
+        names = self.feed.chains(batch)
+        bad = [names[index] for index in self.model.bad_examples]
+        self.in_a_row += 1
+        self.chains += [name for name in bad if name not in self.chains]
+        self.say(
+            f"warning: step {batch}: loss or gradient not finite for {', '.join(bad)}; "
+            "update skipped"
+        )
+        if self.in_a_row >= self.limit:
+            raise NonFiniteError(
+                f"loss or gradient not finite in {self.in_a_row} steps in a row, the last "
+                f"step {batch}; chains: {', '.join(self.chains)}; look at these records, or lower "
+                "'train.learning_rate'"
+            )
+
+
+class Checkpointer(keras.callbacks.Callback):
+    """Saves every ``checkpoint_every`` steps and at the end."""
+
+    def __init__(self, save: Callable[[], Path | None], start_step: int) -> None:
+        super().__init__()
+        self.save = save
+        self.saved_step = start_step
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        self._save()
+
+    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
+        self._save()
+
+    def _save(self) -> None:
+        step = self.model.step
+        if step != self.saved_step:
+            self.save()
+            self.saved_step = step
+
+
+class StopOnSignal(keras.callbacks.Callback):
+    """SIGTERM or SIGINT ends training after the step at hand, on all workers alike.
+
+    ``caught`` is the signal's number then, 0 before. A second SIGINT interrupts at once.
+    """
+
+    def __init__(self, say: Say) -> None:
+        super().__init__()
+        self.say = say
+        self.caught = 0
+        self._before: dict[int, object] = {}
+
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._before[number] = signal.signal(number, self._handle)
+
+    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: object) -> None:
+        self.caught = number
+        self.model.stop_training = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        self.say(f"{signal.Signals(number).name}: saving and stopping after this step")

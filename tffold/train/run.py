@@ -1,0 +1,234 @@
+"""One training run: made, resumed or started from another's weights, trained, summed up."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+
+from records.errors import InputError
+from tffold import config as config_lib
+from tffold.config import Config
+from tffold.train import checkpoint
+from tffold.train.callbacks import Checkpointer, NonFiniteGuard, StopOnSignal
+from tffold.train.feed import DatasetFactory, Feed
+from tffold.train.loop import SECONDS, fit
+from tffold.train.monitor import LDDT, TENSORBOARD_FOLDER, Monitor, read_metrics
+from tffold.train.step import TOTAL, LossFunction, MetricFunction
+from tffold.train.strategy import build_strategy, is_chief
+from tffold.train.trainer import AlphaFoldTrainer
+
+CHECKPOINT_FOLDER, CONFIG_FILE, SUMMARY_FILE = "checkpoints", "config.yaml", "summary.json"
+# Settings that may change between one part of a run and the next: none changes the numbers.
+FREE_ON_RESUME = frozenset(
+    {
+        "data.num_parallel",
+        "data.prefetch",
+        "train.checkpoint_every",
+        "train.init_from",
+        "train.keep_checkpoints",
+        "train.log_every",
+        "train.max_non_finite_steps",
+        "train.run_dir",
+        "train.steps",
+        "train.tpu",
+        "train.validate_every",
+    }
+)
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What training joins: the real ones are in ``tffold.train.parts``, tests bring toys."""
+
+    network: Callable[[Config], keras.layers.Layer]
+    dataset: Callable[[Config], DatasetFactory]
+    loss_fn: Callable[[Config], LossFunction]
+    metric_fn: Callable[[Config], MetricFunction]
+    load_npz: Callable[[keras.layers.Layer, Path], None]
+
+
+@dataclass
+class Outcome:
+    """How a run ended; ``signal`` is that which stopped it early, or 0."""
+
+    trainer: AlphaFoldTrainer
+    summary: dict[str, object]
+    signal: int
+
+
+def train(
+    config: Config,
+    parts: Parts,
+    allow_config_change: bool = False,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    say: Say = print,
+) -> Outcome:
+    """Trains as ``config`` says, from the run folder's last whole checkpoint if it holds one.
+
+    Raises:
+      InputError: bad configuration, data or checkpoint.
+      NonFiniteError: see ``NonFiniteGuard``.
+    """
+    strategy = build_strategy(config.train)
+    chief = is_chief(strategy)
+    say = say if chief else lambda line: None
+    run_dir = Path(config.train.run_dir)
+    with strategy.scope():
+        network = parts.network(config)
+        trainer = AlphaFoldTrainer(
+            network, config, strategy, parts.loss_fn(config), parts.metric_fn(config)
+        )
+    folder = run_dir / CHECKPOINT_FOLDER
+    latest = checkpoint.load_latest(folder, say)
+    if latest is not None:
+        check_same_config(latest, config, allow_config_change)
+        restore(trainer, latest)
+        say(f"resuming {run_dir} at step {trainer.step}")
+    elif config.train.init_from:
+        start_from(trainer, config.train.init_from, parts, say)
+    feed = Feed(parts.dataset(config), strategy)
+    stopper = StopOnSignal(say)
+    saver = Checkpointer(lambda: save(trainer, config) if chief else None, trainer.step)
+    watchers = [NonFiniteGuard(feed, config, say), *callbacks, stopper, saver]
+    if chief:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        (run_dir / CONFIG_FILE).write_text(config_lib.to_yaml(config))
+        watchers.insert(0, Monitor(run_dir, config, say))
+    fit(trainer, feed, config, watchers)
+    summary = summarise(run_dir, trainer.step)
+    if chief:
+        (run_dir / SUMMARY_FILE).write_text(json.dumps(summary, indent=1) + "\n")
+    return Outcome(trainer, summary, stopper.caught)
+
+
+def save(trainer: AlphaFoldTrainer, config: Config) -> Path:
+    """Writes the trainer's whole state to the run's checkpoint folder."""
+    step = trainer.step
+    arrays = {
+        name: keras.ops.convert_to_numpy(variable) for name, variable in trainer.named_state()
+    }
+    description = {
+        "samples": step * config.train.batch_size,
+        "seed": config.train.seed,
+        "config": config_lib.to_dict(config),
+    }
+    folder = Path(config.train.run_dir) / CHECKPOINT_FOLDER
+    return checkpoint.save(folder, step, arrays, description, config.train.keep_checkpoints)
+
+
+def restore(trainer: AlphaFoldTrainer, saved: checkpoint.Checkpoint) -> None:
+    """Puts a checkpoint's every array back.
+
+    Raises:
+      CheckpointError: it does not hold exactly this model's state.
+    """
+    state = dict(trainer.named_state())
+    odd = sorted(state.keys() ^ saved.arrays.keys())
+    if odd:
+        raise checkpoint.CheckpointError(f"{saved.path}: does not fit the model: '{odd[0]}'")
+    for name, variable in state.items():
+        _assign(variable, saved.arrays[name], f"{saved.path}: '{name}'")
+
+
+def start_from(trainer: AlphaFoldTrainer, source: str, parts: Parts, say: Say) -> None:
+    """Weights, and nothing else, from DeepMind's ``.npz``, a checkpoint or a run folder.
+
+    Of a checkpoint both the weights and their average are taken; new modules keep their
+    initial values, and ``say`` names them.
+    """
+    path = Path(source)
+    state = trainer.state_variables
+    if path.suffix == ".npz":
+        parts.load_npz(trainer.network, path)
+        for parameter, average in zip(state.parameters, state.average, strict=True):
+            average.assign(parameter)
+        say(f"starting from the parameters in {path}")
+        return
+    if (path / checkpoint.DESCRIPTION).exists():
+        saved = checkpoint.load(path)
+    else:
+        saved = checkpoint.load_latest(path / CHECKPOINT_FOLDER, say)
+    if saved is None:
+        raise InputError(f"{path}: 'train.init_from' names neither a checkpoint nor a run with one")
+    kept = []
+    for name, variable in trainer.named_state():
+        if not name.startswith(("parameters/", "average/")):
+            continue
+        if name in saved.arrays:
+            _assign(variable, saved.arrays[name], f"{saved.path}: '{name}'")
+        elif name.startswith("parameters/"):
+            kept.append(name.removeprefix("parameters/"))
+    say(f"starting from the weights in {saved.path}")
+    if kept:
+        say(f"not there, so newly drawn: {', '.join(kept)}")
+
+
+def _assign(variable: keras.Variable, value: object, item: str) -> None:
+    if tuple(variable.shape) != value.shape:
+        raise checkpoint.CheckpointError(
+            f"{item} has shape {value.shape}, the model wants {tuple(variable.shape)}"
+        )
+    variable.assign(value)
+
+
+def check_same_config(saved: checkpoint.Checkpoint, config: Config, allowed: bool) -> None:
+    """Refuses to go on under settings that would make it another run, unless allowed."""
+    before = config_lib.flatten(saved.description["config"])
+    now = config_lib.flatten(config_lib.to_dict(config))
+    changed = [
+        f"{key}: {before.get(key)!r} -> {now.get(key)!r}"
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key) and key not in FREE_ON_RESUME
+    ]
+    if changed and not allowed:
+        raise InputError(
+            f"{config.train.run_dir}: the configuration differs from that of the run's last "
+            f"checkpoint: {'; '.join(changed)}; undo that, choose another 'train.run_dir', or pass "
+            "--allow-config-change"
+        )
+
+
+def summarise(run_dir: Path, step: int) -> dict[str, object]:
+    """What a finished run is remembered by; first and last are means of a logging window."""
+    metrics = read_metrics(run_dir)
+    summary: dict[str, object] = {"step": step}
+    if metrics:
+        first, last = metrics[0], metrics[-1]
+        summary["loss"] = [first[TOTAL], last[TOTAL]]
+        if LDDT in first:
+            summary["lddt_ca"] = [first[LDDT], last[LDDT]]
+        later = sorted(line[SECONDS] for line in metrics[1:]) or [first[SECONDS]]
+        summary["seconds_per_step"] = later[len(later) // 2]
+    folder = run_dir / CHECKPOINT_FOLDER
+    steps = checkpoint.steps_in(folder)
+    summary["checkpoint"] = str(folder / checkpoint.folder_name(steps[-1])) if steps else None
+    summary["tensorboard"] = str(run_dir / TENSORBOARD_FOLDER)
+    return summary
+
+
+def summary_lines(summary: dict[str, object]) -> list[str]:
+    """A summary for people."""
+    lines = [f"trained to step {summary['step']}"]
+    if "loss" in summary:
+        lines.append("loss: first {}, last {}".format(*map(_number, summary["loss"])))
+    if "lddt_ca" in summary:
+        lines.append(
+            "lDDT-Cα of the training crops: before {}, after {}".format(
+                *map(_number, summary["lddt_ca"])
+            )
+        )
+    if "seconds_per_step" in summary:
+        lines.append(f"seconds per step: {summary['seconds_per_step']:.2f}")
+    lines.append(f"checkpoint: {summary['checkpoint']}")
+    lines.append(f"to see it: tensorboard --logdir {summary['tensorboard']}")
+    return lines
+
+
+def _number(value: float | None) -> str:
+    return "not finite" if value is None else f"{value:.4g}"
