@@ -1,0 +1,1 @@
+"""From shards to batches: a flat list of transforms (supplement 1.2)."""

@@ -1,0 +1,91 @@
+"""What the model reads: target, MSA, extra-MSA and template features (supplement 1.2.9)."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from records.chemistry import MAP_HHBLITS_TO_RESTYPE
+from tffold import geometry
+from tffold.data.clusters import NUM_LETTERS
+
+Tensor = Any
+
+_TO_RESTYPE = bytes(int(letter) for letter in MAP_HHBLITS_TO_RESTYPE)
+_TO_RESTYPE += bytes(range(len(_TO_RESTYPE), 256))
+
+
+def hhblits_to_restype(msa: np.ndarray) -> np.ndarray:
+    """An alignment [N, R] uint8 in HHblits' letter order, in AlphaFold's."""
+    translated = np.ascontiguousarray(msa, np.uint8).tobytes().translate(_TO_RESTYPE)
+    return np.frombuffer(translated, np.uint8).reshape(msa.shape)
+
+
+def has_deletion(deletions: Tensor) -> Tensor:
+    """1 where residues were deleted, else 0."""
+    return tf.cast(deletions > 0, tf.float32)
+
+
+def deletion_value(deletions: Tensor) -> Tensor:
+    """Deletion counts squeezed into [0, 1): 2/π·atan(d / 3)."""
+    return tf.atan(tf.cast(deletions, tf.float32) / 3.0) * (2.0 / math.pi)
+
+
+def target_features(aatype: Tensor, between_segment_residues: Tensor) -> Tensor:
+    """``target_feat`` [R, 22]: whether a segment break lies here, one-hot residue type (21)."""
+    # DISCREPANCY: the paper's target_feat has 21 columns; DeepMind's code puts the break first.
+    has_break = tf.clip_by_value(tf.cast(between_segment_residues, tf.float32), 0.0, 1.0)
+    return tf.concat([has_break[:, None], tf.one_hot(aatype, 21)], axis=-1)
+
+
+def msa_features(
+    masked: Tensor, deletions: Tensor, profile: Tensor, deletion_mean: Tensor
+) -> Tensor:
+    """``msa_feat`` [..., S, R, 49] of the cluster centres.
+
+    Args:
+        masked: [..., S, R] letters after masking, 0..22; deletions: [..., S, R];
+        profile: [..., S, R, 23]; deletion_mean: [..., S, R].
+    """
+    return tf.concat(
+        [
+            tf.one_hot(tf.cast(masked, tf.int32), NUM_LETTERS),
+            has_deletion(deletions)[..., None],
+            deletion_value(deletions)[..., None],
+            profile,
+            deletion_value(deletion_mean)[..., None],
+        ],
+        axis=-1,
+    )
+
+
+def template_features(
+    aatype: Tensor, positions: Tensor, masks: Tensor, sum_probs: Tensor
+) -> dict[str, Tensor]:
+    """The template features of T templates on R residues (without the padding).
+
+    Args:
+        aatype: [T, R] in 0..21; positions: [T, R, 37, 3] Å; masks: [T, R, 37];
+        sum_probs: [T].
+    """
+    aatype = tf.cast(aatype, tf.int32)
+    masks = tf.cast(masks, tf.float32)
+    beta, beta_mask = geometry.pseudo_beta(aatype, positions, masks)
+    # The backbone frame needs no residue type; a gap has none of its atoms.
+    frames = geometry.atom37_to_frames(tf.minimum(aatype, 20), positions, masks)
+    return {
+        "template_aatype": aatype,
+        "template_mask": tf.ones_like(sum_probs),
+        "template_sum_probs": sum_probs[:, None],
+        "template_all_atom_positions": positions,
+        "template_all_atom_masks": masks,
+        "template_pseudo_beta": beta,
+        "template_pseudo_beta_mask": beta_mask,
+        "template_backbone_affine_tensor": geometry.backbone_affine(
+            frames["rigidgroups_gt_frames"]
+        ),
+        "template_backbone_affine_mask": frames["rigidgroups_gt_exists"][..., 0],
+    }

@@ -1,0 +1,391 @@
+"""The input pipeline: positions -> plans -> records -> features -> batches.
+
+Every step of it is a function of (seed, position) alone: the batch of step n
+is the same bits whatever the number of workers, threads or restarts.  NumPy
+plans and reads an example (its record, crop, templates, clamp flag); one
+TensorFlow graph makes its features (``features.make_features``).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from records.errors import InputError
+from records.schema import NUM_HITS, NUM_RES, RECORD_FEATURES
+from tffold.config import DataConfig
+from tffold.data import inputs, keys
+from tffold.data.crop import draw_crop_start, draw_templates
+from tffold.data.features import make_features
+from tffold.data.keys import Draw
+from tffold.data.reader import Damage, RecordSet
+from tffold.data.recipe import Recipe
+from tffold.data.sampling import Schedule
+
+Tensor = Any
+
+CHAIN_ID = "chain_id"
+_MAX_SUBSTITUTES = 100
+_MAX_POSITION = 1 << 46  # keys.fold leaves room for passes and purposes
+
+# A read example before the graph: name -> dtype and rank.
+RAW: dict[str, tuple[tf.DType, int]] = {
+    "position": (tf.int64, 0),
+    "chain_id": (tf.string, 0),
+    "crop_start": (tf.int32, 0),
+    "crop_seed": (tf.int32, 1),
+    "use_clamped_fape": (tf.float32, 0),
+    "num_iter_recycling": (tf.int32, 0),
+    "aatype": (tf.int32, 1),
+    "residue_index": (tf.int32, 1),
+    "between_segment_residues": (tf.uint8, 1),
+    "all_atom_positions": (tf.float32, 3),
+    "all_atom_mask": (tf.uint8, 2),
+    "confidence": (tf.float32, 1),
+    "msa": (tf.uint8, 2),
+    "deletion_matrix": (tf.uint8, 2),
+    "template_aatype": (tf.uint8, 2),
+    "template_all_atom_positions": (tf.float32, 4),
+    "template_all_atom_masks": (tf.uint8, 3),
+    "template_sum_probs": (tf.float32, 1),
+    "resolution": (tf.float32, 0),
+    "is_distillation": (tf.uint8, 0),
+}
+_LABELS = ("all_atom_positions", "all_atom_mask", "confidence", "resolution", "is_distillation")
+_WHOLE = ("msa", "deletion_matrix")  # rows are compared over the whole chain
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is drawn for an example before it is read."""
+
+    position: int
+    crop_start: int
+    crop_size: int  # residues taken
+    hits: tuple[int, ...]  # templates, as places in the record
+    clamped: bool
+    num_iter_recycling: int
+    crop_seed: tuple[int, int] = (0, 0)
+
+
+def training_plan(
+    config: DataConfig,
+    *,
+    seed: int,
+    position: int,
+    num_res: int,
+    num_hits: int,
+    num_iter_recycling: int,
+) -> Plan:
+    """Clamp flag, crop and templates of one training example (supplement 1.2.2, 1.2.8)."""
+    random = keys.generator(seed, position, Draw.PLAN)
+    clamped = random.random() < config.clamp_prob
+    start = draw_crop_start(random, num_res, config.crop_size, clamped=clamped)
+    crop_seed = tuple(keys.uniform_integer(random, 0, 2**31 - 1) for _ in range(2))
+    hits = draw_templates(
+        random, num_hits, top=config.template_top, max_templates=config.max_templates
+    )
+    return Plan(
+        position=position,
+        crop_start=start,
+        crop_size=min(num_res, config.crop_size),
+        hits=tuple(hits) if config.use_templates else (),
+        clamped=clamped,
+        num_iter_recycling=num_iter_recycling,
+        crop_seed=crop_seed,
+    )
+
+
+def inference_plan(
+    config: DataConfig, *, position: int, num_res: int, num_hits: int, num_recycle: int
+) -> Plan:
+    """The whole chain, the best templates, every pass."""
+    count = min(num_hits, config.max_templates) if config.use_templates else 0
+    return Plan(position, 0, num_res, tuple(range(count)), True, num_recycle)
+
+
+def draw_recycles(seed: int, step: int, num_recycle: int) -> int:
+    """Extra passes of a training step, uniform over 0..``num_recycle`` (supplement 1.10.2).
+
+    The same for the whole batch.
+    """
+    return keys.uniform_integer(keys.generator(seed, step, Draw.RECYCLES), 0, num_recycle)
+
+
+def raw_example(features: Mapping[str, Any], plan: Plan) -> dict[str, np.ndarray]:
+    """A decoded record as the graph takes it: planned, and cropped but for the alignment.
+
+    Args:
+        features: of ``records.schema``, with the plan's template hits alone.
+            Without a known structure the label features may be missing.
+    """
+    window = slice(plan.crop_start, plan.crop_start + plan.crop_size)
+    planned = {
+        "position": plan.position,
+        "crop_start": plan.crop_start,
+        "crop_seed": plan.crop_seed,
+        "use_clamped_fape": plan.clamped,
+        "num_iter_recycling": plan.num_iter_recycling,
+        "msa": inputs.hhblits_to_restype(np.asarray(features["msa"], np.uint8)),
+    }
+    raw = {}
+    for name, (dtype, _) in RAW.items():
+        if name not in planned and name not in features:
+            continue
+        value = np.asarray(planned.get(name, features.get(name)))
+        if name in RECORD_FEATURES and name not in _WHOLE:
+            axes = RECORD_FEATURES[name].axes(NUM_RES)
+            value = value[tuple(window if i in axes else slice(None) for i in range(value.ndim))]
+        raw[name] = value if dtype == tf.string else value.astype(dtype.as_numpy_dtype, copy=False)
+    return raw
+
+
+def padded_size(num_res: int, buckets: list[int]) -> int:
+    """The size to which inference pads: the next bucket, or a multiple of the last one."""
+    for size in sorted(buckets):
+        if num_res <= size:
+            return size
+    last = max(buckets)
+    return -(-num_res // last) * last
+
+
+def _read_op(read: Callable[[int], dict[str, np.ndarray]], position: Tensor) -> dict[str, Tensor]:
+    """``read`` inside a graph."""
+
+    def call(position: np.ndarray) -> list[np.ndarray]:
+        raw = read(int(position))
+        return [raw[name] for name in RAW]
+
+    values = tf.numpy_function(call, [position], [dtype for dtype, _ in RAW.values()])
+    for value, (_, rank) in zip(values, RAW.values(), strict=True):
+        value.set_shape([None] * rank)
+    return dict(zip(RAW, values, strict=True))
+
+
+def _num_parallel(config: DataConfig, batch_size: int) -> int:
+    """As many examples at once as there are cores, but no more than prefetching can hold."""
+    if config.num_parallel:
+        return config.num_parallel
+    return max(1, min(len(os.sched_getaffinity(0)), batch_size * (config.prefetch + 1)))
+
+
+def _finish(dataset: tf.data.Dataset, config: DataConfig) -> tf.data.Dataset:
+    options = tf.data.Options()
+    options.deterministic = True
+    # Examples are prepared beside each other; threads inside one would only get in the way.
+    options.threading.max_intra_op_parallelism = 1
+    return dataset.prefetch(config.prefetch).with_options(options)
+
+
+class TrainingReader:
+    """Reads the raw example at any position of the training sequence.
+
+    Attributes:
+        damage: what was skipped so far.
+    """
+
+    def __init__(
+        self, config: DataConfig, *, num_recycle: int, global_batch_size: int, seed: int
+    ) -> None:
+        self.damage = Damage(config.on_corrupt)
+        self._config, self._seed = config, seed
+        self._num_recycle, self._global_batch_size = num_recycle, global_batch_size
+        sets = [
+            RecordSet(sources, self.damage) if sources else None
+            for sources in (config.train, config.distillation)
+        ]
+        self.schedule = Schedule(
+            sets,
+            [config.train_filter, config.distillation_filter],
+            distillation_probability=config.distillation_probability,
+            seed=seed,
+        )
+
+    def plan(self, position: int, source: int, record: int) -> Plan:
+        """The plan for a record at a position."""
+        records = self.schedule.sets[source]
+        step = position // self._global_batch_size
+        return training_plan(
+            self._config,
+            seed=self._seed,
+            position=position,
+            num_res=int(records.num_res[record]),
+            num_hits=int(records.num_templates[record]),
+            num_iter_recycling=draw_recycles(self._seed, step, self._num_recycle),
+        )
+
+    def read(self, position: int) -> dict[str, np.ndarray]:
+        """The raw example at a position; with ``on_corrupt=skip`` another one if it is damaged."""
+        for attempt in range(_MAX_SUBSTITUTES):
+            source, record = self.schedule.record(position, attempt)
+            plan = self.plan(position, source, record)
+            try:
+                features = self.schedule.sets[source].read(record, hits=plan.hits)
+            except InputError as error:
+                self.damage.report(error)
+                continue
+            return raw_example(features, plan)
+        raise InputError(
+            f"{_MAX_SUBSTITUTES} records in a row are damaged", mend="convert the chains again"
+        )
+
+
+def training_dataset(
+    config: DataConfig,
+    *,
+    num_recycle: int,
+    batch_size: int,
+    seed: int,
+    start_step: int = 0,
+    num_shards: int = 1,
+    shard_index: int = 0,
+    reader: TrainingReader | None = None,
+) -> tf.data.Dataset:
+    """Endless training batches from step ``start_step`` on.
+
+    Args:
+        num_recycle: extra passes at most; every example has ``num_recycle`` + 1.
+        batch_size: of the global batch, over all shards.
+        num_shards, shard_index: this worker yields the ``shard_index``-th of
+            ``num_shards`` equal parts of every global batch.
+        reader: to share one (and its count of damaged records); made if None.
+
+    Returns:
+        Dictionaries of ``records.schema.batch_features``, [B / num_shards, C, ...],
+        and ``chain_id`` [B / num_shards], bytes.
+
+    Raises:
+        InputError: shards or settings that cannot be used.
+    """
+    if batch_size % num_shards:
+        raise InputError(
+            f"the batch of {batch_size} does not divide among {num_shards} workers",
+            mend="set train.batch_size to a multiple",
+        )
+    local = batch_size // num_shards
+    recipe = Recipe.training(config, num_recycle)
+    reader = reader or TrainingReader(
+        config, num_recycle=num_recycle, global_batch_size=batch_size, seed=seed
+    )
+
+    def example(number: Tensor) -> dict[str, Tensor]:
+        step, place = number // local, number % local
+        position = step * batch_size + shard_index * local + place
+        raw = _read_op(reader.read, position)
+        features = make_features(raw, seed=seed, recipe=recipe, padded_size=config.crop_size)
+        return {**features, CHAIN_ID: raw[CHAIN_ID]}
+
+    dataset = tf.data.Dataset.range(start_step * local, _MAX_POSITION // num_shards)
+    parallel = _num_parallel(config, local)
+    dataset = dataset.map(example, num_parallel_calls=parallel, deterministic=True)
+    return _finish(dataset.batch(local, drop_remainder=True), config)
+
+
+def validation_dataset(
+    config: DataConfig,
+    *,
+    num_recycle: int,
+    batch_size: int = 1,
+    seed: int = 0,
+    crop_size: int = 0,
+) -> tf.data.Dataset:
+    """Every record of ``data.validation`` once, in order, in inference mode with labels.
+
+    Args:
+        crop_size: 0 takes whole chains, padded to ``data.size_buckets`` (the
+            batch size must be 1); otherwise the first ``crop_size`` residues,
+            in batches of which the last may be smaller.
+    """
+    if not config.validation:
+        raise InputError("no validation shards", mend="set data.validation")
+    if batch_size > 1 and not crop_size:
+        raise InputError("whole chains have different sizes", mend="validate them one by one")
+    damage = Damage(config.on_corrupt)
+    records = RecordSet(config.validation, damage)
+    recipe = Recipe.inference(config, num_recycle, labels=True)
+
+    def read(record: int) -> dict[str, np.ndarray]:
+        plan = inference_plan(
+            config,
+            position=record,
+            num_res=min(int(records.num_res[record]), crop_size or _MAX_POSITION),
+            num_hits=int(records.num_templates[record]),
+            num_recycle=num_recycle,
+        )
+        return raw_example(records.read(record, hits=plan.hits), plan)
+
+    def readable() -> Any:
+        for record in range(len(records)):
+            try:
+                read(record)
+            except InputError as error:
+                damage.report(error)
+                continue
+            yield record
+
+    def example(record: Tensor) -> dict[str, Tensor]:
+        raw = _read_op(read, record)
+        size: Tensor | int = crop_size
+        if not crop_size:
+            size = tf.numpy_function(
+                lambda n: np.int32(padded_size(int(n), config.size_buckets)),
+                [tf.size(raw["aatype"])],
+                tf.int32,
+                stateful=False,
+            )
+            size.set_shape([])
+        features = make_features(raw, seed=seed, recipe=recipe, padded_size=size)
+        return {**features, CHAIN_ID: raw[CHAIN_ID]}
+
+    if damage.skip:
+        spec = tf.TensorSpec([], tf.int64)
+        dataset = tf.data.Dataset.from_generator(readable, output_signature=spec)
+    else:
+        dataset = tf.data.Dataset.range(len(records))
+    parallel = _num_parallel(config, batch_size)
+    dataset = dataset.map(example, num_parallel_calls=parallel, deterministic=True)
+    return _finish(dataset.batch(batch_size), config)
+
+
+def inference_example(
+    features: Mapping[str, Any],
+    config: DataConfig,
+    *,
+    num_recycle: int,
+    seed: int = 0,
+    labels: bool = False,
+    pad_to: int = 0,
+) -> dict[str, np.ndarray]:
+    """The batch features of one chain from its raw features, [C, ...], without the batch axis.
+
+    Args:
+        features: of ``records.schema.RECORD_FEATURES``; without ``labels`` the
+            structure may be missing, without templates their features.
+        pad_to: residues to pad to; 0 = the chain's size bucket.
+    """
+    num_res = len(features["aatype"])
+    num_hits = len(features["template_aatype"]) if "template_aatype" in features else 0
+    plan = inference_plan(
+        config, position=0, num_res=num_res, num_hits=num_hits, num_recycle=num_recycle
+    )
+    chosen = dict(features)
+    for name, feature in RECORD_FEATURES.items():
+        if feature.axes(NUM_HITS) and name in chosen:
+            chosen[name] = [chosen[name][hit] for hit in plan.hits]
+            if name in RAW:
+                shape = (0, *feature.sizes({NUM_RES: num_res, NUM_HITS: 0})[1:])
+                chosen[name] = np.stack(chosen[name]) if plan.hits else np.zeros(shape)
+    recipe = Recipe.inference(config, num_recycle, labels=labels)
+    raw = {
+        name: tf.constant(value)
+        for name, value in raw_example(chosen, plan).items()
+        if labels or name not in _LABELS
+    }
+    size = pad_to or padded_size(num_res, config.size_buckets)
+    made = make_features(raw, seed=seed, recipe=recipe, padded_size=size)
+    return {name: value.numpy() for name, value in made.items()}
