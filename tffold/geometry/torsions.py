@@ -8,7 +8,6 @@ import numpy as np
 from keras import ops
 
 from records import chemistry
-from tffold.geometry import rigid
 from tffold.geometry.atoms import lookup
 
 Tensor = Any
@@ -21,6 +20,42 @@ _SIGN = np.array([1, 1, -1, 1, 1, 1, 1], np.float32)
 def _shift(values: Tensor) -> Tensor:
     """Each residue's predecessor's values [..., R, d], zero before the first."""
     return ops.concatenate([ops.zeros_like(values[..., :1, :]), values[..., :-1, :]], axis=-2)
+
+
+def _exact(x: Tensor) -> Tensor:
+    """`x`, rounded to float32 before it is used: keeps compilers from fusing multiply and add."""
+    return ops.minimum(x, 3e38)
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    """Scalar products of [..., 3] vectors, summed x, y, z: [..., 1]."""
+    x, y, z = (_exact(a[..., i : i + 1] * b[..., i : i + 1]) for i in range(3))
+    return x + y + z
+
+
+def _robust_unit(vector: Tensor) -> Tensor:
+    return vector / _exact(ops.sqrt(_dot(vector, vector) + 1e-8))
+
+
+def _dihedral_sin_cos(a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> Tensor:
+    """Sine and cosine [..., 2] of the torsion about b-c, of four points [..., 3].
+
+    An angle whose atoms are missing, and stand as zeros, comes out as rounding
+    noise of unit length. DeepMind's network is fed that noise for templates
+    (it does not mask it), so every operation here is rounded in its order.
+    """
+    e0 = _robust_unit(c - b)
+    in_plane = a - c
+    e1 = _robust_unit(in_plane - _exact(_dot(in_plane, e0) * e0))
+    e2 = []
+    for i in range(3):
+        j, k = (i + 1) % 3, (i + 2) % 3
+        e2.append(_exact(e0[..., j] * e1[..., k]) - _exact(e0[..., k] * e1[..., j]))
+    e2 = ops.stack(e2, axis=-1)
+    # In the frame (e0, e1, e2) with origin c, the fourth atom's y and z are cosine and sine.
+    cosine, sine = (_dot(axis, d) - _dot(axis, c) for axis in (e1, e2))
+    sin_cos = ops.concatenate([sine, cosine], axis=-1)
+    return sin_cos / _exact(ops.sqrt(_exact(sine * sine) + _exact(cosine * cosine) + 1e-8))
 
 
 def atom37_to_torsion_angles(
@@ -64,11 +99,7 @@ def atom37_to_torsion_angles(
     points = ops.concatenate([backbone_points, chi_points], axis=-3)  # [..., R, 7, 4, 3]
     angle_mask = ops.concatenate([backbone_mask, chi_mask], axis=-1)
 
-    # Frame with the torsion axis along x; the fourth atom's y and z are cos and sin.
-    frame = rigid.from_3_points(points[..., 1, :], points[..., 2, :], points[..., 0, :])
-    fourth = rigid.invert_apply(frame, points[..., 3, :])
-    sin_cos = ops.stack([fourth[..., 2], fourth[..., 1]], axis=-1)
-    sin_cos = sin_cos * ops.rsqrt(ops.sum(ops.square(sin_cos), axis=-1, keepdims=True) + 1e-8)
+    sin_cos = _dihedral_sin_cos(*(points[..., i, :] for i in range(4)))
     sin_cos = sin_cos * _SIGN[:, None]
 
     turn = lookup(1.0 - 2.0 * chemistry.RIGID_GROUP_AMBIGUOUS[:, 1:], aatype)
@@ -86,7 +117,11 @@ def atom37_to_torsion_angles(
 
 
 def chi_angles(torsions: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """`chi_angles` (radians, 0 where undefined) and `chi_mask` [..., R, 4] of the above's result."""
+    """`chi_angles` (radians, 0 where undefined) and `chi_mask`, both [..., R, 4].
+
+    Args:
+        torsions: what `atom37_to_torsion_angles` returned.
+    """
     sin_cos = torsions["torsion_angles_sin_cos"][..., 3:, :]
     mask = torsions["torsion_angles_mask"][..., 3:]
     return ops.arctan2(sin_cos[..., 0], sin_cos[..., 1]) * mask, mask

@@ -145,7 +145,7 @@ class TemplateEmbedding(Module):
         key: Tensor | None = None,
     ) -> Tensor:
         num_res, _, c = pair.shape
-        templates = self.single_template_embedding(batch, pair_mask, pair.dtype, key)
+        templates = self.single_template_embedding(batch, pair_mask, dtype=pair.dtype, key=key)
         num_templates, _, _, c_t = templates.shape
         # [i, j, c] -> [i * j, 1, c];  [t, i, j, c_t] -> [i * j, t, c_t]
         query = ops.reshape(pair, (num_res * num_res, 1, c))
