@@ -19,21 +19,17 @@ def _local_distance_sq(
 ) -> Tensor:
     """Squared distances [..., i, p] in Å² between points as their frames see them.
 
-    Written by coordinate, so that XLA fuses it with what follows and never
-    holds an array [..., i, p, 3]; and without a matrix product, which on
-    GPUs and TPUs would round coordinates (see `tffold.geometry.rigid`).
+    The distance between T_i^-1 x_p and T*_i^-1 x*_p is that between x_p and
+    T_i T*_i^-1 x*_p, which costs half the arithmetic.  Written by coordinate, so
+    that XLA fuses it with what follows and never holds an array [..., i, p, 3];
+    and without a matrix product (see `tffold.geometry.rigid`).
     """
-
-    def relative(r: Rigid, points: Tensor) -> list[Tensor]:
-        return [points[..., None, :, y] - r.trans[..., :, None, y] for y in range(3)]
-
-    offset, true_offset = relative(frames, positions), relative(true_frames, true_positions)
+    motion = rigid.compose(frames, rigid.invert(true_frames))
     total = 0.0
     for x in range(3):
-        difference = 0.0
+        difference = positions[..., None, :, x] - motion.trans[..., :, None, x]
         for y in range(3):
-            difference += frames.rot[..., :, None, y, x] * offset[y]
-            difference -= true_frames.rot[..., :, None, y, x] * true_offset[y]
+            difference -= motion.rot[..., :, None, x, y] * true_positions[..., None, :, y]
         total += ops.square(difference)
     return total
 

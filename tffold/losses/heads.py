@@ -60,7 +60,12 @@ def predicted_lddt_loss(
 def predicted_aligned_error_loss(
     outputs: Tensors, batch: Tensors, config: LossConfig, heads: HeadsConfig
 ) -> dict[str, Tensor]:
-    """Cross-entropy of the binned error of Cα j in frame i (supplement 1.9.7)."""
+    """Cross-entropy of the binned error of Cα j in frame i (supplement 1.9.7).
+
+    DISCREPANCY: as in DeepMind's code the first edge is zero, so the diagonal,
+    whose error is zero but for rounding, is in bin 0 or 1 as the compiler
+    happens to fuse the trajectory's scaling into the subtraction.
+    """
     frames = rigid.from_tensor_7(ops.stop_gradient(outputs["structure_module"]["final_affines"]))
     true_frames = rigid.from_tensor_7(batch["backbone_affine_tensor"])
 

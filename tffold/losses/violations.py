@@ -116,24 +116,26 @@ def clash_violations(
         overlap_tolerance: Å by which the spheres may overlap.
     """
     num_res = positions.shape[0]
-    slot = np.tile(np.arange(14), num_res)
-    # All arrays below are [p, q] over the R 14 atoms, symmetric, built from vectors
-    # so that XLA fuses them into the sums.
     exists = ops.reshape(batch["atom14_atom_exists"], (-1,))
     radius = ops.reshape(lookup(_RADIUS, batch["aatype"]), (-1,))
     residue = ops.repeat(batch["residue_index"], 14)
     flat = ops.reshape(positions, (-1, 3))  # [R, 14, 3] -> [R 14, 3]
+    is_c, is_n, is_sg = (
+        ops.convert_to_tensor(np.tile(np.arange(14) == slot, num_res)) for slot in (_C, _N, _SG)
+    )
+
+    # All arrays below are [p, q] over the R 14 atoms, symmetric, and made of vectors
+    # in the graph, so that XLA fuses them into the sums.
+    def both(row: Tensor, column: Tensor) -> Tensor:
+        return ops.logical_and(row[:, None], column[None, :])
 
     step = residue[None, :] - residue[:, None]
-    c_then_n = (slot == _C)[:, None] & (slot == _N)[None, :]
     bonded = ops.logical_or(
-        ops.logical_and(ops.equal(step, 1), c_then_n),
-        ops.logical_and(ops.equal(step, -1), c_then_n.T),
+        ops.logical_and(ops.equal(step, 1), both(is_c, is_n)),
+        ops.logical_and(ops.equal(step, -1), both(is_n, is_c)),
     )
-    disulfide = (slot == _SG)[:, None] & (slot == _SG)[None, :]
-    counted = ops.logical_and(ops.not_equal(step, 0), ops.logical_not(bonded))
-    counted = ops.cast(ops.logical_and(counted, ~disulfide), "float32")
-    counted = counted * exists[:, None] * exists[None, :]
+    exempt = ops.logical_or(ops.logical_or(ops.equal(step, 0), bonded), both(is_sg, is_sg))
+    counted = ops.where(exempt, 0.0, exists[:, None] * exists[None, :])
 
     distance_sq = 1e-10
     for x in range(3):
