@@ -223,6 +223,17 @@ def convert_chain(task: FileTask, name: str, options: ConvertOptions) -> Outcome
         return Outcome(chain_id, reason=f"{task.path}: {what}", category=what)
 
 
+def unreadable(task: FileTask, reason: str, category: str) -> list[Outcome]:
+    """The same rejection for every chain that the file should have held.
+
+    Those asked for or, when all were, those that have an alignment; else the entry stands
+    for its chains.
+    """
+    chains = sorted(task.alignments) if task.chains is None else task.chains
+    names = [_chain_id(task, chain) for chain in chains] or [task.name]
+    return [Outcome(name, reason=reason, category=category) for name in names]
+
+
 def convert_file(
     task: FileTask, options: ConvertOptions, start: int = 0
 ) -> tuple[list[Outcome], int | None]:
@@ -241,13 +252,13 @@ def convert_file(
                 chains = sorted(_open_entry(task.path).chain_names())
             if not chains:
                 raise InputError("no polymer chain", file=task.path, mend=LEAVE_OUT)
-        except (InputError, TimeoutError) as error:
-            what = getattr(error, "what", f"took longer than {options.chain_timeout} s")
-            reason = str(error) or f"{task.path}: {what}"
-            return [Outcome(task.name, reason=reason, category=what)], None
+        except InputError as error:
+            return unreadable(task, str(error), error.what), None
         except Exception as error:
             what = f"unexpected {type(error).__name__}: {error}"
-            return [Outcome(task.name, reason=f"{task.path}: {what}", category=what)], None
+            if isinstance(error, TimeoutError):
+                what = f"took longer than {options.chain_timeout} s"
+            return unreadable(task, f"{task.path}: {what}", what), None
     outcomes: list[Outcome] = []
     size = 0
     for index in range(start, len(chains)):

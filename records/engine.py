@@ -15,7 +15,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import CancelledError, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from records.convert import ConvertOptions, FileTask, Outcome, convert_file
+from records.convert import ConvertOptions, FileTask, Outcome, convert_file, unreadable
 from records.errors import InputError
 from records.manifest import Journal, Summary, read_summary, reason_group
 from records.shards import ShardWriter
@@ -155,7 +155,7 @@ class _Pool:
         try:
             if future is not None:
                 return future.result()
-        except BrokenProcessPool:
+        except (BrokenProcessPool, CancelledError):
             pass
         # Some worker died, perhaps on another file: try this one alone, then start afresh.
         self._executor.shutdown(wait=False, cancel_futures=True)
@@ -165,9 +165,7 @@ class _Pool:
             return alone.submit(convert_file, task, self._options, start).result()
         except BrokenProcessPool:
             what = "the worker process died (killed, out of memory?)"
-            name = task.name if task.chains is None else f"{task.name}_{task.chains[0]}"
-            reason = f"{task.path}: {what}"
-            return [Outcome(name, reason=reason, category=what)], None
+            return unreadable(task, f"{task.path}: {what}", what)[start:], None
         finally:
             alone.shutdown(wait=False)
 

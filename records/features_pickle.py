@@ -1,6 +1,6 @@
 """AlphaFold's ``features.pkl``, read without running code from it.
 
-A pickle is a program; this reader knows the five functions that a dictionary of NumPy
+A pickle is a program; this reader knows the few functions that a dictionary of NumPy
 arrays needs and refuses every other, so nothing in the file can be executed.
 """
 
@@ -40,6 +40,11 @@ def _dtype(spec: str, align: bool = False, copy: bool = True) -> np.dtype:
     return np.dtype(spec)
 
 
+def _from_buffer(data: Any, dtype: np.dtype, shape: tuple, order: str) -> np.ndarray:
+    """Protocol 5's way of storing an array."""
+    return np.frombuffer(data, dtype=dtype).reshape(shape, order=order)
+
+
 _ALLOWED: dict[tuple[str, str], Any] = {
     ("_codecs", "encode"): _encode_latin1,
     ("numpy", "ndarray"): np.ndarray,
@@ -48,6 +53,8 @@ _ALLOWED: dict[tuple[str, str], Any] = {
 for _module in ("numpy.core.multiarray", "numpy._core.multiarray"):
     _ALLOWED[_module, "_reconstruct"] = _reconstruct
     _ALLOWED[_module, "scalar"] = _numpy_scalar
+for _module in ("numpy.core.numeric", "numpy._core.numeric"):
+    _ALLOWED[_module, "_frombuffer"] = _from_buffer
 
 
 class _Unpickler(pickle.Unpickler):

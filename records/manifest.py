@@ -7,6 +7,7 @@ when their shard is closed.  When all is done its lines, in plan order, become
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
@@ -79,8 +80,17 @@ class Journal:
         self._counts: Counter[int] = Counter()  # unit -> lines
         self._totals: dict[int, int] = {}  # unit -> chains in it, when known
         self._shard_numbers: Counter[str] = Counter()  # split -> shards closed
-        size = self._load() if path.exists() else 0
-        self._file = open(path, "r+b" if size else "wb")
+        path.touch()
+        self._file = open(path, "r+b")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise InputError(
+                "another process is converting into this folder",
+                file=path.parent,
+                mend="wait for it, or choose another --output",
+            ) from None
+        size = self._load()
         self._file.truncate(size)
         self._file.seek(size)
         if not size:

@@ -60,7 +60,9 @@ def read_bytes(path: Path) -> bytes:
         try:
             data = gzip.decompress(data)
         except (OSError, EOFError, zlib.error) as error:
-            raise InputError(f"broken gzip ({error})", file=path, mend=AGAIN) from error
+            raise InputError(
+                "broken gzip", file=path, item=str(error), mend=AGAIN
+            ) from error
     return data
 
 
@@ -112,7 +114,9 @@ class Entry:
             # Latin-1 never fails, and only ASCII items are read.
             document = gemmi.cif.read_string(data.decode("latin-1"))
         except (ValueError, RuntimeError, IndexError) as error:
-            raise InputError(f"not readable as mmCIF ({error})", file=path, mend=AGAIN) from error
+            raise InputError(
+                "not readable as mmCIF", file=path, item=str(error), mend=AGAIN
+            ) from error
         blocks = [b for b in document if b.find_values("_atom_site.label_asym_id")]
         if not blocks:
             raise InputError("no _atom_site.label_asym_id: cut off or empty", file=path, mend=AGAIN)

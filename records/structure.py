@@ -189,7 +189,7 @@ def read_pdb_model(path: Path, text: str, name: str) -> Chain:
     try:
         structure = gemmi.read_pdb_string(text)
     except (RuntimeError, ValueError) as error:
-        raise InputError(f"not a PDB file ({error})", file=path, mend=AGAIN) from error
+        raise InputError("not a PDB file", file=path, item=str(error), mend=AGAIN) from error
     if not len(structure) or not len(structure[0]):
         raise InputError("holds no atoms", file=path, mend=AGAIN)
     chains = {}

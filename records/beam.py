@@ -1,0 +1,75 @@
+"""The same conversion on Apache Beam, for Dataflow, Flink or Spark (extra ``[beam]``).
+
+The plan is cut into the parts of a job array (``--shard i/N``); each part is one element,
+converted by the same function as everywhere, so the bytes are those of the job array.
+Workers must see inputs and output under the same paths (a shared or mounted file system):
+shards are renamed into place there, and a part that Beam tries again goes on where it
+stopped.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from records.engine import Plan, run
+from records.errors import InputError
+from records.manifest import Summary, write_atomically
+
+PLAN_NAME = ".plan.pkl"
+
+
+def convert_part(part: int, parts: int, output: str, overwrite: bool) -> Summary:
+    """Convert one part, on whatever machine, from the plan that lies in the output folder."""
+    # Beam's graph could not hold the plan of the whole PDB; the file is this program's own.
+    plan: Plan = pickle.loads((Path(output) / PLAN_NAME).read_bytes())
+    return run(
+        replace(plan, part=part, parts=parts),
+        Path(output),
+        workers=1,
+        overwrite=overwrite,
+        progress=False,
+    )
+
+
+def run_beam(
+    plan: Plan,
+    output: Path,
+    runner: str,
+    parts: int,
+    pipeline_args: Sequence[str] = (),
+    overwrite: bool = False,
+) -> Summary:
+    """Run all parts on a Beam runner and return the counts over all of them.
+
+    Raises InputError when Beam is not installed or the output is another plan's.
+    """
+    try:
+        import apache_beam as beam
+        from apache_beam.options.pipeline_options import PipelineOptions
+    except ImportError as error:
+        raise InputError(
+            "Apache Beam is not installed", mend="pip install 'tffold[beam]'"
+        ) from error
+    output.mkdir(parents=True, exist_ok=True)
+    write_atomically(output / PLAN_NAME, pickle.dumps(plan))
+    options = PipelineOptions([f"--runner={runner}", *pipeline_args])
+    with beam.Pipeline(options=options) as pipeline:
+        _ = (
+            pipeline
+            | "Parts" >> beam.Create(list(range(parts)))
+            | "Spread" >> beam.Reshuffle()
+            | "Convert" >> beam.Map(convert_part, parts, str(output.absolute()), overwrite)
+        )
+    # Finished parts answer from their summaries without converting anything.
+    total = Summary()
+    for part in range(parts):
+        summary = convert_part(part, parts, str(output.absolute()), False)
+        total.written += summary.written
+        total.rejected += summary.rejected
+        total.reasons.update(summary.reasons)
+        total.shards.update(summary.shards)
+    (output / PLAN_NAME).unlink()
+    return total

@@ -1,0 +1,387 @@
+"""The command end to end on the bundled chains: content, rejects, splits, determinism, kills."""
+
+import gzip
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from records import convert as convert_module
+from records import engine, example, shards
+from records.cli import build_parser as parser_of
+from records.cli import main, make_plan
+from records.convert import ConvertOptions, FileTask, convert_chain, convert_file
+from records.errors import InputError
+from records.manifest import Journal
+from records.mmcif import Entry
+from records.plan import make_tasks
+
+ROOT = Path(__file__).parents[2]
+DEMO = ROOT / "examples" / "demo"
+INPUT = ["--mmcif", str(DEMO / "mmcif"), "--alignments", str(DEMO / "alignments")]
+WRITTEN = ["1a7g_E", "1a8o_A", "1gbt_A", "1lcd_A", "1pzp_A", "1ubq_A", "2ofg_X", "4cup_A", "4zhl_U"]
+
+
+def convert(output, *extra, code=0, workers=1):
+    arguments = [*INPUT, "--output", str(output), "--workers", str(workers), "--quiet", *extra]
+    assert main(arguments) == code
+    return output
+
+
+def manifest(output):
+    return {
+        line["chain"]: line
+        for path in sorted(output.glob("manifest*.jsonl"))
+        for line in map(json.loads, path.read_text().splitlines())
+    }
+
+
+def records_of(output, split="train"):
+    return {
+        found["chain_id"]: found
+        for shard in shards.find_shards([output / split])
+        for _, data in shards.iterate(shard)
+        for found in [example.decode(data)]
+    }
+
+
+def content(output):
+    """Every file below a folder, by relative name."""
+    return {
+        str(path.relative_to(output)): path.read_bytes()
+        for path in sorted(output.rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.fixture(scope="module")
+def converted(tmp_path_factory):
+    return convert(tmp_path_factory.mktemp("converted") / "out")
+
+
+def test_bundled_chains(converted, capsys):
+    lines = manifest(converted)
+    assert [c for c, line in lines.items() if line["status"] == "written"] == WRITTEN
+    reasons = {c: line["reason"] for c, line in lines.items() if line["status"] == "rejected"}
+    assert list(reasons) == ["1lcd_B", "1lcd_C", "4zey_A", "4zhl_P"]
+    assert "nucleic acid" in reasons["1lcd_B"] and "no alignment" in reasons["4zey_A"]
+    assert "4zey.cif.gz" in reasons["4zey_A"]
+    found = records_of(converted)
+    assert list(found) == WRITTEN
+    for chain_id, features in found.items():
+        chain = Entry(DEMO / "mmcif" / f"{chain_id[:4]}.cif.gz").chain(chain_id[5:])
+        assert features["sequence"] == chain.sequence
+        np.testing.assert_array_equal(features["all_atom_positions"], chain.positions)
+        np.testing.assert_array_equal(features["all_atom_mask"], chain.mask)
+        query = example_query(chain.sequence)
+        assert features["msa"][0].tolist() == query
+        assert not features["deletion_matrix"][0].any()
+        assert lines[chain_id]["num_msa"] == len(features["msa"])
+        assert len(np.unique(features["msa"], axis=0)) == len(features["msa"])
+    assert found["4zhl_U"]["template_domain_names"] == ["1gbt_A"]
+    assert found["2ofg_X"]["resolution"] == 0.0
+    # A second run has nothing to do, and says the same.
+    before = content(converted)
+    capsys.readouterr()
+    convert(converted)
+    assert capsys.readouterr().out.startswith(
+        "written 9, rejected 4: no alignment for the chain (2), nucleic acid"
+    )
+    assert content(converted) == before
+
+
+def example_query(sequence):
+    from records.chemistry import HHBLITS_AA_TO_ID
+
+    return [HHBLITS_AA_TO_ID[letter] for letter in sequence]
+
+
+def test_same_bytes_whatever_the_workers(converted, tmp_path):
+    assert content(convert(tmp_path / "out", workers=2)) == content(converted)
+
+
+def test_small_shards_and_parts(converted, tmp_path, monkeypatch):
+    """Shards roll over by size; the parts of a job array hold every chain once."""
+    monkeypatch.setattr(convert_module, "_UNIT_CHAINS", 1)  # files handed over in pieces
+    plan = plan_of(shard_bytes=60_000)
+    engine.run(plan, tmp_path / "small", progress=False)
+    names = [p.name for p in shards.find_shards([tmp_path / "small"])]
+    assert names == [f"chains-{n:05d}.tfrecord" for n in range(len(names))] and len(names) > 2
+    assert all(p.stat().st_size < 90_000 for p in shards.find_shards([tmp_path / "small"]))
+    for part in range(3):
+        engine.run(replace(plan, part=part, parts=3), tmp_path / "parts", progress=False)
+    assert len(list((tmp_path / "parts").glob("summary-*of00003.json"))) == 3
+    want = records_of(converted)
+    for folder in ("small", "parts"):
+        found = records_of(tmp_path / folder)
+        assert sorted(found) == sorted(want)
+        assert all(len(found[c]["msa"]) == len(want[c]["msa"]) for c in want)
+        assert manifest(tmp_path / folder).keys() == manifest(converted).keys()
+
+
+def plan_of(shard_bytes=engine.SHARD_BYTES, *extra):
+    plan = make_plan(parser_of().parse_args([*INPUT, "--output", "unused", *extra]))
+    return replace(plan, shard_bytes=shard_bytes)
+
+
+@pytest.mark.parametrize("stop_after", [1, 4, 7, 9])
+def test_goes_on_after_a_crash_with_the_same_bytes(tmp_path, monkeypatch, stop_after):
+    plan = plan_of(60_000, "--validation-from", "2004-01-01")
+    engine.run(plan, tmp_path / "whole", progress=False)
+    done = []
+
+    def counted(task, options, start=0):
+        if len(done) == stop_after:
+            raise KeyboardInterrupt
+        done.append(task.name)
+        return convert_file(task, options, start)
+
+    monkeypatch.setattr(engine, "convert_file", counted)
+    with pytest.raises(KeyboardInterrupt):
+        engine.run(plan, tmp_path / "cut", progress=False)
+    assert not list((tmp_path / "cut").glob("manifest*"))
+    with open(tmp_path / "cut" / ".journal.jsonl", "ab") as journal:
+        journal.write(b'{"chain": "torn')
+    redone = []
+    monkeypatch.setattr(
+        engine, "convert_file", lambda *a: redone.append(a[0].name) or convert_file(*a)
+    )
+    engine.run(plan, tmp_path / "cut", progress=False)
+    assert content(tmp_path / "cut") == content(tmp_path / "whole")
+    assert len(redone) < 10 if stop_after >= 7 else redone
+
+
+def test_killed_for_good(converted, tmp_path):
+    """SIGKILL at several moments, with workers: started again, the bytes are the same."""
+    command = [
+        sys.executable, "-m", "records.cli", *INPUT, "--output", str(tmp_path / "out"),
+        "--workers", "2", "--quiet",
+    ]  # fmt: skip
+    for delay in (0.5, 0.8, 1.0):
+        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
+        time.sleep(delay)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        for shard in (tmp_path / "out").glob("train/chains*.tfrecord"):
+            list(shards.iterate(shard))  # what has a name is whole
+    subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    assert content(tmp_path / "out") == content(converted)
+
+
+def test_one_process_at_a_time(tmp_path):
+    plan = plan_of()
+    (tmp_path / "out").mkdir()
+    journal = Journal(tmp_path / "out" / ".journal.jsonl", plan.fingerprint())
+    with pytest.raises(InputError, match="another process"):
+        engine.run(plan, tmp_path / "out", progress=False)
+    journal.close()
+    assert engine.run(plan, tmp_path / "out", progress=False).written == 9
+
+
+def test_beam_is_an_extra(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "apache_beam", None)
+    convert(tmp_path / "out", "--runner", "DirectRunner", code=2)
+    assert "pip install 'tffold[beam]'" in capsys.readouterr().err
+
+
+def test_beam_gives_the_bytes_of_the_job_array(tmp_path):
+    pytest.importorskip("apache_beam", reason="tffold[beam] is not installed")
+    for part in range(3):
+        convert(tmp_path / "array", "--shard", f"{part}/3")
+    beam_args = ["--runner", "DirectRunner", "--parts", "3"]
+    convert(tmp_path / "beam", *beam_args)
+    assert content(tmp_path / "beam") == content(tmp_path / "array")
+    convert(tmp_path / "beam", *beam_args)
+    convert(tmp_path / "beam", *beam_args, "--overwrite")
+    assert content(tmp_path / "beam") == content(tmp_path / "array")
+
+
+def test_other_plan_other_folder(converted, tmp_path, capsys):
+    shutil.copytree(converted, tmp_path / "out")
+    convert(tmp_path / "out", "--max-msa-rows", "5", code=2)
+    message = capsys.readouterr().err
+    assert message.startswith("error: ") and "--overwrite" in message
+    assert message.count("\n") == 1
+    convert(tmp_path / "out", "--max-msa-rows", "5", "--overwrite")
+    assert {len(f["msa"]) for f in records_of(tmp_path / "out").values()} == {5}
+    (tmp_path / "out" / "train" / "chains-00000.tfrecord").write_bytes(b"")
+    convert(tmp_path / "out", "--max-msa-rows", "5", code=2)
+    assert "missing or was changed" in capsys.readouterr().err
+
+
+def test_splits_and_filters(tmp_path):
+    (tmp_path / "list").write_text("1ubq_A\n1A8O_A\n4zhl_U\n9zzz_A\n")
+    output = convert(
+        tmp_path / "out", "--chains", str(tmp_path / "list"), "--max-release-date", "2000-01-01",
+        "--validation-chains", str(tmp_path / "list"),
+    )  # fmt: skip
+    lines = manifest(output)
+    assert list(lines) == ["1a8o_A", "1ubq_A", "4zhl_U", "9zzz_A"]
+    assert "released after the cut-off date" in lines["4zhl_U"]["reason"]
+    assert "9zzz.cif (not given)" in lines["9zzz_A"]["reason"]
+    assert lines["1ubq_A"]["shard"].startswith("validation/")
+    output = convert(
+        tmp_path / "long", "--min-length", "200", "--max-length", "250", "--min-msa-depth", "320",
+        "--no-templates",
+    )  # fmt: skip
+    assert list(records_of(output)) == ["1gbt_A"]
+    assert not len(records_of(output)["1gbt_A"]["template_aatype"])
+    output = convert(tmp_path / "date", "--validation-from", "2005-01-01")
+    assert list(records_of(output, "validation")) == ["2ofg_X", "4cup_A", "4zhl_U"]
+    assert len(records_of(output)) == 6
+
+
+def test_bad_chains_stop_nobody(tmp_path):
+    """Cut-off file, wrong alignment, empty alignment, unknown residue: one reason each."""
+    shutil.copytree(DEMO, tmp_path / "in")
+    mmcif, alignments = tmp_path / "in" / "mmcif", tmp_path / "in" / "alignments"
+    text = gzip.decompress((mmcif / "1pzp.cif.gz").read_bytes())
+    (mmcif / "1pzp.cif.gz").write_bytes(gzip.compress(text[: len(text) // 2]))
+    shutil.rmtree(alignments / "1gbt_A")
+    shutil.copytree(alignments / "4zhl_U", alignments / "1gbt_A")
+    for path in (alignments / "4cup_A").iterdir():
+        path.write_bytes(b"")
+    text = gzip.decompress((mmcif / "1ubq.cif.gz").read_bytes()).replace(b"GLY", b"QQQ")
+    (mmcif / "1ubq.cif.gz").write_bytes(gzip.compress(text))
+    arguments = ["--mmcif", str(mmcif), "--alignments", str(alignments), "--output"]
+    assert main([*arguments, str(tmp_path / "out"), "--workers", "2", "--quiet"]) == 0
+    lines = manifest(tmp_path / "out")
+    for chain, reason in (
+        ("1pzp_A", "1pzp.cif.gz: .*not readable as mmCIF"),
+        ("1gbt_A", "alignment query does not match the chain"),
+        ("4cup_A", "uniref90_hits.sto.gz: alignment holds no sequence"),
+        ("1ubq_A", "chain A, QQQ 10, QQQ 35.*unknown residues"),
+    ):
+        assert lines[chain]["status"] == "rejected"
+        assert re.search(reason, lines[chain]["reason"]), lines[chain]
+    assert sum(line["status"] == "written" for line in lines.values()) == 5
+    assert main([*arguments, str(tmp_path / "x"), "--keep-unknown-residues", "--quiet"]) == 0
+    assert records_of(tmp_path / "x")["1ubq_A"]["sequence"].count("X") == 6
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--mmcif", "nowhere", "--output", "out"], "error: nowhere: no such file or folder"),
+        ([*INPUT, "--chains", "nowhere", "--output", "out"], "error: nowhere: No such file"),
+        ([*INPUT, "--template-mmcif", "nowhere", "--output", "out"], "error: nowhere: no such"),
+        (["--mmcif", "empty", "--output", "out"], "error: empty: no structure files"),
+        ([*INPUT, "--output", "file"], "error: file"),
+    ],
+)
+def test_bad_arguments_give_one_line(tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("")
+    assert main([*arguments, "--quiet"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(message) and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("flag", [["--shard", "2/2"], ["--max-release-date", "soon"], ["--bogus"]])
+def test_bad_flags(tmp_path, capsys, flag):
+    with pytest.raises(SystemExit) as caught:
+        main([*INPUT, "--output", str(tmp_path), *flag])
+    assert caught.value.code == 2
+    assert flag[0] in capsys.readouterr().err
+
+
+def test_convert_chain_is_pure_and_catches_all(tmp_path, monkeypatch):
+    (task,) = (
+        t for t in make_tasks([str(DEMO / "mmcif")], [str(DEMO / "alignments")]) if t.name == "1ubq"
+    )
+    options = ConvertOptions()
+    first, second = (convert_chain(task, "A", options) for _ in range(2))
+    assert first.written and first == second
+    monkeypatch.setattr(convert_module, "_convert", lambda *a: 1 / 0)
+    failed = convert_chain(task, "A", options)
+    assert not failed.written and "unexpected ZeroDivisionError" in failed.reason
+    monkeypatch.setattr(convert_module, "_convert", lambda *a: time.sleep(5))
+    slow = convert_chain(task, "A", replace(options, chain_timeout=1))
+    assert slow.category == "took longer than 1 s"
+
+
+def dying(task, options, start=0):
+    if task.name == "1gbt":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return convert_file(task, options, start)
+
+
+def test_a_dying_worker_takes_its_file_only(tmp_path, monkeypatch):
+    monkeypatch.setattr(engine, "convert_file", dying)
+    summary = engine.run(plan_of(), tmp_path / "out", workers=2, progress=False)
+    assert summary.written == 8
+    assert "worker process died" in manifest(tmp_path / "out")["1gbt_A"]["reason"]
+
+
+def pdb_line(serial, name, comp, number, xyz, b_factor):
+    x, y, z = xyz
+    return (
+        f"ATOM  {serial:5d}  {name:<3s} {comp} A{number:4d}    "
+        f"{x:8.3f}{y:8.3f}{z:8.3f}{1.0:6.2f}{b_factor:6.2f}           {name[0]}"
+    )
+
+
+def test_distillation(tmp_path):
+    """Predicted chains: confidence from B-factors, unsure residues masked, chains selected."""
+    models = tmp_path / "models"
+    models.mkdir()
+    for name, confidences in (("AF-P1-F1-model_v4", [90, 50, 51]), ("bad", [20, 30, 40])):
+        lines = [
+            pdb_line(3 * n + a, atom, "GLY", n + 1, (1.4 * a, 3.8 * n, 0.0), b)
+            for n, b in enumerate(confidences)
+            for a, atom in enumerate(("N", "CA", "C"))
+        ]
+        (models / f"{name}.pdb").write_text("\n".join([*lines, "END\n"]))
+        folder = tmp_path / "alignments" / ("P1" if name.startswith("AF") else name)
+        folder.mkdir(parents=True)
+        (folder / "uniclust30.a3m").write_text(">q\nGGG\n>x\nAAA\n")
+    arguments = [
+        "--mmcif", str(models), "--alignments", str(tmp_path / "alignments"), "--distillation",
+        "--min-mean-confidence", "50", "--output", str(tmp_path / "out"), "--quiet",
+    ]  # fmt: skip
+    assert main(arguments) == 0
+    (features,) = records_of(tmp_path / "out").values()
+    assert features["chain_id"] == "AF-P1-F1-model_v4"
+    assert features["is_distillation"] == 1 and features["resolution"] == 0.0
+    assert features["confidence"].tolist() == [90.0, 50.0, 51.0]
+    assert features["all_atom_mask"].sum(-1).tolist() == [3, 0, 3]
+    assert not features["all_atom_positions"][1].any()
+    assert "mean confidence too low" in manifest(tmp_path / "out")["bad"]["reason"]
+
+
+def test_predicted_mmcif(tmp_path):
+    """AlphaFold DB's format: the bundled ubiquitin stands in, its B-factors as confidence."""
+    (tmp_path / "p").mkdir()
+    shutil.copy(DEMO / "mmcif" / "1ubq.cif.gz", tmp_path / "p" / "MyTarget.cif.gz")
+    task = FileTask(str(tmp_path / "p" / "MyTarget.cif.gz"), "MyTarget", ("",))
+    options = ConvertOptions(distillation=True, single_sequence=True, min_residue_confidence=0.0)
+    outcome = convert_chain(task, "", options)
+    assert outcome.written and outcome.chain_id == "MyTarget"
+    assert outcome.entry["is_distillation"] == 1 and outcome.entry["num_msa"] == 1
+
+
+def test_duplicates_share_alignments(tmp_path):
+    """A chain without alignment takes that of an identical one, and its cluster's size."""
+    shutil.copytree(DEMO / "mmcif", tmp_path / "mmcif")
+    shutil.copy(tmp_path / "mmcif" / "1ubq.cif.gz", tmp_path / "mmcif" / "9dup.cif.gz")
+    (tmp_path / "dup").write_text("1ubq_A 9dup_A\n")
+    (tmp_path / "clusters").write_text("1ubq_A x y\n")
+    (tmp_path / "chains").write_text("9dup_A\n")
+    arguments = [
+        "--mmcif", str(tmp_path / "mmcif"), "--alignments", str(DEMO / "alignments"),
+        "--duplicates", str(tmp_path / "dup"), "--clusters", str(tmp_path / "clusters"),
+        "--chains", str(tmp_path / "chains"), "--output", str(tmp_path / "out"), "--quiet",
+    ]  # fmt: skip
+    assert main(arguments) == 0
+    (features,) = records_of(tmp_path / "out").values()
+    assert len(features["msa"]) == 57 and features["cluster_size"] == 3
