@@ -1,6 +1,6 @@
 """Trains the toy network in a process of its own, for tests that kill, signal or distribute it.
 
-Usage: python run_fake.py DEVICES OUT [--poison=3,4] [--slow] [--early=N] field=value ...
+Usage: python run_fake.py DEVICES OUT [--poison=3,4] [--slow] field=value ...
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def main(devices: int, out: str, *rest: str) -> int:
     callbacks = []
     if "slow" in flags:
         callbacks.append(
-            keras.callbacks.LambdaCallback(on_train_batch_end=lambda *_: time.sleep(0.2))
+            keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: time.sleep(0.2))
         )
     try:
         outcome = train(

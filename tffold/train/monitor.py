@@ -124,7 +124,7 @@ def keep_lines(path: Path, last_step: int) -> None:
 def read_metrics(run_dir: str | Path) -> list[dict[str, float]]:
     """The records of a run's ``metrics.jsonl``, oldest first."""
     path = Path(run_dir) / METRICS_FILE
-    if not path.exists():
+    if not path.is_file():
         return []
     lines = path.read_text().splitlines()
     return [json.loads(line) for line in lines if _step_of(line) < math.inf]

@@ -1,0 +1,136 @@
+"""Killed, signalled, and several at once: runs in processes of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+SCRIPT = Path(__file__).parents[1] / "support" / "run_fake.py"
+
+
+def start(devices: int, out: Path, *words: str, env: dict[str, str] | None = None):
+    return subprocess.Popen(
+        [sys.executable, str(SCRIPT), str(devices), str(out), *words],
+        env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"} | (env or {}),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def finish(process, code: int = 0) -> str:
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == code, output
+    return output
+
+
+def weights(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path) as file:
+        return dict(file)
+
+
+def wait_for(path: Path, process) -> None:
+    deadline = time.monotonic() + 120
+    while not path.exists():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory) -> dict[str, np.ndarray]:
+    """The state after twelve uninterrupted steps on one device."""
+    folder = tmp_path_factory.mktemp("straight")
+    finish(start(1, folder / "out.npz", f"run_dir={folder}/run", "steps=12", "batch_size=8"))
+    return weights(folder / "out.npz")
+
+
+def test_killed_and_resumed_is_bit_for_bit_the_same(tmp_path, straight):
+    words = (f"run_dir={tmp_path}/run", "steps=12", "batch_size=8")
+    for step in (2, 6):  # killed twice, at whatever it was doing then
+        process = start(1, tmp_path / "out.npz", "--slow", *words)
+        wait_for(tmp_path / "run" / "checkpoints" / f"step-{step:08d}", process)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        assert not (tmp_path / "out.npz").exists()
+    output = finish(start(1, tmp_path / "out.npz", *words))
+    assert "resuming" in output
+    again = weights(tmp_path / "out.npz")
+    for name, value in straight.items():
+        np.testing.assert_array_equal(value, again[name], err_msg=name)
+
+
+def test_sigterm_saves_and_leaves_with_its_own_code(tmp_path, straight):
+    words = (f"run_dir={tmp_path}/run", "steps=12", "batch_size=8", "checkpoint_every=1000")
+    process = start(1, tmp_path / "part.npz", "--slow", *words)
+    wait_for(tmp_path / "run" / "metrics.jsonl", process)
+    process.send_signal(signal.SIGTERM)
+    output = finish(process, 75)
+    assert "SIGTERM" in output
+    (saved,) = (tmp_path / "run" / "checkpoints").iterdir()
+    assert 0 < int(saved.name[5:]) < 12
+    finish(start(1, tmp_path / "out.npz", *words))
+    again = weights(tmp_path / "out.npz")
+    for name, value in straight.items():
+        np.testing.assert_array_equal(value, again[name], err_msg=name)
+
+
+def assert_close(one, other):
+    for name, value in one.items():
+        np.testing.assert_allclose(value, other[name], rtol=2e-5, atol=2e-6, err_msg=name)
+
+
+def losses(run: Path) -> list[float]:
+    return [json.loads(line)["loss"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_eight_mirrored_devices_are_one_device(tmp_path, straight):
+    finish(
+        start(
+            8,
+            tmp_path / "out.npz",
+            f"run_dir={tmp_path}/run",
+            "steps=12",
+            "batch_size=8",
+            "strategy=mirrored",
+        )
+    )
+    assert_close(straight, weights(tmp_path / "out.npz"))
+
+
+def test_two_workers_are_one_device(tmp_path, straight):
+    ports = []
+    for _ in range(2):
+        with socket.socket() as probe:
+            probe.bind(("localhost", 0))
+            ports.append(probe.getsockname()[1])
+    cluster = {"worker": [f"localhost:{port}" for port in ports]}
+    workers = [
+        start(
+            1,
+            tmp_path / f"out{index}.npz",
+            f"run_dir={tmp_path}/run",
+            "steps=12",
+            "batch_size=8",
+            "strategy=multi_worker",
+            env={
+                "TF_CONFIG": json.dumps(
+                    {"cluster": cluster, "task": {"type": "worker", "index": index}}
+                )
+            },
+        )
+        for index in range(2)
+    ]
+    outputs = [finish(worker) for worker in workers]
+    assert "step 12/12" in outputs[0] and "step 12/12" not in outputs[1]
+    for index in range(2):
+        assert_close(straight, weights(tmp_path / f"out{index}.npz"))
