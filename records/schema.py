@@ -68,9 +68,7 @@ class Feature:
 
 
 def _table(group: str, rows: Iterable[tuple[str, str, tuple, str]]) -> dict[str, Feature]:
-    return {
-        name: Feature(name, dtype, shape, group, text) for name, dtype, shape, text in rows
-    }
+    return {name: Feature(name, dtype, shape, group, text) for name, dtype, shape, text in rows}
 
 
 _R, _N, _H = NUM_RES, NUM_MSA, NUM_HITS
@@ -192,8 +190,7 @@ def batch_features(*, templates: bool = True, labels: bool = True) -> dict[str, 
     return {
         name: feature
         for name, feature in BATCH_FEATURES.items()
-        if (templates or name not in TEMPLATE_FEATURES)
-        and (labels or feature.group != LABEL)
+        if (templates or name not in TEMPLATE_FEATURES) and (labels or feature.group != LABEL)
     }
 
 

@@ -283,8 +283,12 @@ def _rebuilt_index(path: Path) -> list[dict[str, Any]]:
                 raise data
             entries.append({**example.index_entry(example.decode(data)), **place})
         except InputError as error:
-            named = error if error.file else type(error)(
-                error.what, file=path, item=f"record {len(entries)}", mend=error.mend
+            named = (
+                error
+                if error.file
+                else type(error)(
+                    error.what, file=path, item=f"record {len(entries)}", mend=error.mend
+                )
             )
             entries.append({"chain_id": f"record {len(entries)}", "error": str(named), **place})
     return entries

@@ -112,32 +112,39 @@ def summarize(
     rows: Tensor,
     row_deletions: Tensor,
     assignment: Tensor,
+    *,
+    num_centres: Tensor | int,
+    num_res: Tensor | int,
 ) -> tuple[Tensor, Tensor]:
     """Each cluster's letter distribution and mean deletion count, the centre included.
 
     Args:
-        centres: [S, R] uint8, masked; centre_deletions: [S, R] uint8;
-        rows, row_deletions: [n, R] uint8; assignment: [n] int32.
+        centres: [S', R'] uint8, masked; centre_deletions: [S', R'] uint8;
+        rows, row_deletions: [n, R'] uint8; assignment: [n] int32.
+        num_centres, num_res: S >= S' and R >= R', the size of the result, which
+            is zero where there is no centre or residue.
 
     Returns: ``cluster_profile`` [S, R, 23] and ``cluster_deletion_mean`` [S, R] float32.
     """
-    num_centres, num_res = tf.unstack(tf.shape(centres))
-    members = tf.concat([tf.range(num_centres), assignment], axis=0)
+    members = tf.concat([tf.range(tf.shape(centres)[0]), assignment], axis=0)
     letters = tf.cast(tf.concat([centres, rows], axis=0), tf.int32)
-    # Histogram over (centre, residue, letter): [S + n, R] cells
-    cell = (members[:, None] * num_res + tf.range(num_res)[None, :]) * NUM_LETTERS + letters
-    bins = num_centres * num_res * NUM_LETTERS
-    counts = tf.math.bincount(
-        tf.reshape(cell, [-1]), minlength=bins, maxlength=bins, dtype=tf.float32
-    )
+    deletions = tf.concat([centre_deletions, row_deletions], axis=0)
+    # The number of each cell's (centre, residue): [S' + n, R']
+    cell = members[:, None] * num_res + tf.range(tf.shape(centres)[1])[None, :]
+
+    def histogram(index: Tensor, size: Tensor | int, weights: Tensor | None = None) -> Tensor:
+        return tf.math.bincount(index, weights, minlength=size, maxlength=size, dtype=tf.float32)
+
+    flat = tf.reshape(cell * NUM_LETTERS + letters, [-1])
+    counts = histogram(flat, num_centres * num_res * NUM_LETTERS)
     # [S * R * 23] -> [S, R, 23]
     counts = tf.reshape(counts, [num_centres, num_res, NUM_LETTERS])
-    size = tf.math.bincount(
-        members, minlength=num_centres, maxlength=num_centres, dtype=tf.float32
-    )
-    size += 1e-6  # DeepMind's guard against empty clusters, kept for equal numbers
-    deletions = tf.math.unsorted_segment_sum(
-        tf.cast(row_deletions, tf.int32), assignment, num_centres
-    )
-    deletions = tf.cast(deletions + tf.cast(centre_deletions, tf.int32), tf.float32)
-    return counts / size[:, None, None], deletions / size[:, None]
+    # Few cells have deletions: add up those alone.
+    where = tf.where(deletions > 0)
+    weights = tf.cast(tf.gather_nd(deletions, where), tf.float32)
+    total = histogram(tf.gather_nd(cell, where), num_centres * num_res, weights)
+    # [S * R] -> [S, R]
+    total = tf.reshape(total, [num_centres, num_res])
+    # DeepMind's guard against empty clusters, kept for equal numbers.
+    size = histogram(members, num_centres) + 1e-6
+    return counts / size[:, None, None], total / size[:, None]

@@ -45,24 +45,31 @@ def draw_templates(
     return [int(hit) for hit in order[:count]]
 
 
+def with_static_shapes(
+    features: Mapping[str, Tensor], table: Mapping[str, Feature], sizes: Mapping[str, Tensor | int]
+) -> dict[str, Tensor]:
+    """The features, each held to its shape in the feature table after any leading axes.
+
+    Args:
+        sizes: the symbolic dimensions; those that are Python numbers become static.
+    """
+    held = {}
+    for name, value in features.items():
+        shape = [size if isinstance(size, int) else None for size in table[name].sizes(sizes)]
+        lead = value.shape[: len(value.shape) - len(shape)]
+        held[name] = tf.ensure_shape(value, [*lead, *shape])
+    return held
+
+
 def pad(
     features: Mapping[str, Tensor], table: Mapping[str, Feature], sizes: Mapping[str, Tensor | int]
 ) -> dict[str, Tensor]:
-    """Zero-pad every feature to its shape in the feature table.
-
-    Args:
-        features: tensors with any leading axes before those of the table.
-        sizes: the symbolic dimensions in numbers; those that are Python
-            numbers become static.
-    """
+    """Zero-pad every feature to its shape in the feature table."""
     padded = {}
     for name, value in features.items():
-        shape = table[name].sizes(sizes)
-        lead = len(value.shape) - len(shape)
         if any(isinstance(axis, str) for axis in table[name].shape):
+            target = table[name].sizes(sizes)
             actual = tf.shape(value)
-            missing = [size - actual[lead + axis] for axis, size in enumerate(shape)]
-            value = tf.pad(value, [[0, 0]] * lead + [[0, count] for count in missing])
-        static = [size if isinstance(size, int) else None for size in shape]
-        padded[name] = tf.ensure_shape(value, [*value.shape[:lead], *static])
-    return padded
+            value = tf.pad(value, [[0, size - actual[i]] for i, size in enumerate(target)])
+        padded[name] = value
+    return with_static_shapes(padded, table, sizes)

@@ -20,9 +20,9 @@ Tensor = Any
 
 
 def _sample_pass(
-    raw: Mapping[str, Tensor], key: Tensor, cycle: int, window: Tensor, recipe: Recipe
+    raw: Mapping[str, Tensor], key: Tensor, cycle: int, recipe: Recipe, padded_size: Tensor | int
 ) -> dict[str, Tensor]:
-    """One pass's sample of the alignment, cut to the crop but not yet features."""
+    """One pass's sample of the alignment: cropped and padded letters, not yet features."""
     full, deletions = raw["msa"], raw["deletion_matrix"]
     num_rows = tf.shape(full)[0]
     rows = tf.range(num_rows)
@@ -54,44 +54,54 @@ def _sample_pass(
     assignment = clusters.assign_op(masked, others)
 
     # Agreement is over the whole chain; everything after it needs the crop alone.
-    start, length = window[0], window[1]
+    start, length = raw["crop_start"], tf.size(raw["aatype"])
     columns = slice(start, start + length)
-    centre_deletions = tf.gather(deletions[:, columns], centre_rows)
-    others = others[:, columns]
-    other_deletions = tf.gather(deletions[:, columns], rest)
+    true, masked, chosen, others = (x[:, columns] for x in (true, masked, chosen, others))
+    deletions = deletions[:, columns]
+    centre_deletions = tf.gather(deletions, centre_rows)
+    other_deletions = tf.gather(deletions, rest)
     profile, deletion_mean = clusters.summarize(
-        masked[:, columns], centre_deletions, others, other_deletions, assignment
+        masked,
+        centre_deletions,
+        others,
+        other_deletions,
+        assignment,
+        num_centres=recipe.num_centres,
+        num_res=padded_size,
     )
-    centres, extra = tf.shape(centre_rows)[0], tf.minimum(tf.shape(rest)[0], recipe.num_extra)
 
-    def rows_to(values: Tensor, count: int) -> Tensor:
-        missing = [[0, count - tf.shape(values)[0]]] + [[0, 0]] * (len(values.shape) - 1)
-        return tf.pad(values, missing)
+    def fit(values: Tensor, count: int, filling: int = 0) -> Tensor:
+        """[.., length] -> [count, padded_size]"""
+        values = values[:count]
+        missing = [[0, count - tf.shape(values)[0]], [0, padded_size - length]]
+        return tf.pad(values, missing, constant_values=tf.cast(filling, values.dtype))
 
+    centres, extra = tf.size(centre_rows), tf.size(rest)
     return {
         "msa_row_mask": tf.sequence_mask(centres, recipe.num_centres, tf.float32),
         "extra_msa_row_mask": tf.sequence_mask(extra, recipe.num_extra, tf.float32),
-        "true": rows_to(true[:, columns], recipe.num_centres),
-        # The letter past the last one encodes as zeros: a row that is not there.
-        "masked": tf.pad(
-            masked[:, columns],
-            [[0, recipe.num_centres - centres], [0, 0]],
-            constant_values=clusters.NUM_LETTERS,
-        ),
-        "chosen": rows_to(chosen[:, columns], recipe.num_centres),
-        "deletions": rows_to(centre_deletions, recipe.num_centres),
-        "profile": rows_to(profile, recipe.num_centres),
-        "deletion_mean": rows_to(deletion_mean, recipe.num_centres),
-        "extra": rows_to(others[: recipe.num_extra], recipe.num_extra),
-        "extra_deletions": rows_to(other_deletions[: recipe.num_extra], recipe.num_extra),
+        "true": fit(true, recipe.num_centres),
+        # The letter past the last one encodes as zeros: a cell that is not there.
+        "masked": fit(masked, recipe.num_centres, clusters.NUM_LETTERS),
+        "chosen": fit(tf.cast(chosen, tf.uint8), recipe.num_centres),
+        "deletions": fit(centre_deletions, recipe.num_centres),
+        "profile": profile,
+        "deletion_mean": deletion_mean,
+        "extra": fit(others, recipe.num_extra),
+        "extra_deletions": fit(other_deletions, recipe.num_extra),
     }
 
 
-def _msa_part(raw: Mapping[str, Tensor], key: Tensor, window: Tensor, recipe: Recipe) -> dict:
-    """All features that are sampled anew in every pass: [C, ...]."""
-    passes = [_sample_pass(raw, key, c, window, recipe) for c in range(recipe.num_passes)]
+def _msa_part(
+    raw: Mapping[str, Tensor], key: Tensor, recipe: Recipe, padded_size: Tensor | int
+) -> dict[str, Tensor]:
+    """All features that are sampled anew in every pass: [C, ...], padded."""
+    passes = [
+        _sample_pass(raw, key, cycle, recipe, padded_size) for cycle in range(recipe.num_passes)
+    ]
+    # Letters are stacked, not features: a cell is one byte here, 200 in `msa_feat`.
     sample = {name: tf.stack([one[name] for one in passes]) for name in passes[0]}
-    seq_mask = tf.ones([window[1]])
+    seq_mask = tf.sequence_mask(tf.size(raw["aatype"]), padded_size, tf.float32)
     return {
         "msa_row_mask": sample["msa_row_mask"],
         "msa_mask": sample["msa_row_mask"][..., None] * seq_mask,
@@ -156,12 +166,13 @@ def make_features(
         padded_size: residues to pad to; a Python number gives static shapes.
     """
     key = keys.key(seed, raw["position"])
-    window = tf.stack([raw["crop_start"], tf.size(raw["aatype"])])
     table, sizes = recipe.features(), recipe.sizes(padded_size)
     shared = crop.pad(_chain_part(raw, recipe), table, sizes)
+    passes = recipe.num_passes
     repeated = {
-        name: tf.repeat(value[None], recipe.num_passes, axis=0) for name, value in shared.items()
+        name: tf.tile(value[None], [passes] + [1] * len(value.shape))
+        for name, value in shared.items()
     }
-    sampled = crop.pad(_msa_part(raw, key, window, recipe), table, sizes)
-    features = repeated | sampled
+    sampled = _msa_part(raw, key, recipe, padded_size)
+    features = repeated | crop.with_static_shapes(sampled, table, sizes)
     return {name: features[name] for name in table}

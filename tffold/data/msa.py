@@ -23,9 +23,7 @@ def deleted_blocks(num_rows: Tensor, block_rows: Tensor, starts: Tensor) -> Tens
     """
     # Count the blocks that begin and end at each row: no [blocks, N] table.
     ones = tf.ones_like(starts)
-    edges = tf.tensor_scatter_nd_add(
-        tf.zeros([num_rows + 1], tf.int32), starts[:, None], ones
-    )
+    edges = tf.tensor_scatter_nd_add(tf.zeros([num_rows + 1], tf.int32), starts[:, None], ones)
     ends = tf.minimum(starts + block_rows, num_rows)
     edges = tf.tensor_scatter_nd_sub(edges, ends[:, None], ones)
     covered = tf.cumsum(edges)[:num_rows] > 0

@@ -174,6 +174,14 @@ def _num_parallel(config: DataConfig, batch_size: int) -> int:
     return max(1, min(len(os.sched_getaffinity(0)), batch_size * (config.prefetch + 1)))
 
 
+def _batched(
+    dataset: tf.data.Dataset, size: int, *, drop_remainder: bool = True
+) -> tf.data.Dataset:
+    if size == 1:  # spares a copy of the whole example
+        return dataset.map(lambda example: tf.nest.map_structure(lambda x: x[None], example))
+    return dataset.batch(size, drop_remainder=drop_remainder)
+
+
 def _finish(dataset: tf.data.Dataset, config: DataConfig) -> tf.data.Dataset:
     options = tf.data.Options()
     options.deterministic = True
@@ -283,7 +291,7 @@ def training_dataset(
     dataset = tf.data.Dataset.range(start_step * local, _MAX_POSITION // num_shards)
     parallel = _num_parallel(config, local)
     dataset = dataset.map(example, num_parallel_calls=parallel, deterministic=True)
-    return _finish(dataset.batch(local, drop_remainder=True), config)
+    return _finish(_batched(dataset, local), config)
 
 
 def validation_dataset(
@@ -349,7 +357,7 @@ def validation_dataset(
         dataset = tf.data.Dataset.range(len(records))
     parallel = _num_parallel(config, batch_size)
     dataset = dataset.map(example, num_parallel_calls=parallel, deterministic=True)
-    return _finish(dataset.batch(batch_size), config)
+    return _finish(_batched(dataset, batch_size, drop_remainder=False), config)
 
 
 def inference_example(
