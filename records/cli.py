@@ -13,6 +13,8 @@ from records.convert import ConvertOptions
 from records.engine import SHARD_BYTES, Plan, run
 from records.errors import InputError
 from records.plan import make_tasks
+from records.search import SearchOptions, check_search
+from records.search_missing import search_missing
 from records.templates import TemplateLibrary
 
 EXAMPLE = """examples:
@@ -84,6 +86,16 @@ def build_parser() -> argparse.ArgumentParser:
     add("--template-lag-days", type=_whole(0), default=defaults.template_lag_days, metavar="N",
         help="templates must be released so many days before the chain (default %(default)s)")
     add("--max-templates", type=_whole(0), default=defaults.max_templates, metavar="N")
+    add = parser.add_argument_group("searching, for chains without alignments").add_argument
+    add("--search", metavar="DIR", help="search the databases given below, keep the results in DIR")
+    add("--uniref90", default="", metavar="FASTA", help="JackHMMER (apt-get install hmmer)")
+    add("--mgnify", default="", metavar="FASTA", help="JackHMMER")
+    add("--bfd", default="", metavar="PREFIX", help="HHblits (apt-get install hhsuite)")
+    add("--uniclust30", default="", metavar="PREFIX", help="HHblits; UniRef30 too")
+    add("--pdb70", default="", metavar="PREFIX", help="HHsearch, for templates")
+    add("--search-cpu", type=_whole(1), default=4, metavar="N", help="threads of a program")
+    add("--search-timeout", type=_whole(1), default=7200, metavar="S",
+        help="seconds after which a search is given up (default %(default)s)")
     add = parser.add_argument_group("distillation").add_argument
     add("--distillation", action="store_true",
         help="structures are predictions with confidence (pLDDT) as B-factors; the file's name "
@@ -131,6 +143,14 @@ def make_plan(args: argparse.Namespace) -> Plan:
         if hasattr(args, name)
     }
     options = ConvertOptions(template_folder=templates, **shared)
+    search = None
+    if args.search:
+        search = SearchOptions(
+            args.search, args.uniref90, args.mgnify, args.bfd, args.uniclust30, args.pdb70,
+            args.search_cpu, args.search_timeout,
+        )  # fmt: skip
+        check_search(search)
+        Path(args.search).mkdir(parents=True, exist_ok=True)
     tasks = make_tasks(
         args.mmcif,
         args.alignments,
@@ -141,6 +161,11 @@ def make_plan(args: argparse.Namespace) -> Plan:
         distillation=args.distillation,
     )
     part, parts = args.part
+    if search is not None:
+        share = search_missing(
+            tasks[part::parts], options, search, workers=args.workers, progress=not args.quiet
+        )
+        tasks[part::parts] = share
     return Plan(tasks, options, args.shard_size << 20, part, parts)
 
 

@@ -72,6 +72,7 @@ class FileTask:
     alignments: Mapping[str, AlignmentRef] = field(default_factory=dict)
     cluster_sizes: Mapping[str, int] = field(default_factory=dict)
     validation: frozenset[str] = frozenset()
+    search_errors: Mapping[str, str] = field(default_factory=dict)  # why there is no alignment
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,23 @@ def _chain_id(task: FileTask, chain: str) -> str:
     return f"{task.name}_{chain}" if chain else task.name
 
 
-def _read_chain(task: FileTask, chain: str, options: ConvertOptions) -> Chain:
+def chain_names(task: FileTask, options: ConvertOptions) -> list[str]:
+    """The chains to convert, in order: those asked for, or all polymer chains.
+
+    Raises InputError for a file that cannot be read or has none.
+    """
+    if task.chains is not None:
+        return list(task.chains)
+    if options.distillation:
+        return [""]
+    chains = sorted(_open_entry(task.path).chain_names())
+    if not chains:
+        raise InputError("no polymer chain", file=task.path, mend=LEAVE_OUT)
+    return chains
+
+
+def read_chain(task: FileTask, chain: str, options: ConvertOptions) -> Chain:
+    """Read one chain of the task's file.  Raises InputError."""
     if not options.distillation:
         return _open_entry(task.path).chain(chain)
     path = Path(task.path)
@@ -164,11 +181,15 @@ def _evidence(task: FileTask, chain: Chain, name: str, options: ConvertOptions) 
         return read_evidence(ref, chain.sequence)
     if options.single_sequence:
         return single_sequence(chain.sequence)
-    raise InputError("no alignment for the chain", mend="add one, or pass --single-sequence")
+    if name in task.search_errors:
+        raise InputError("search failed", item=task.search_errors[name])
+    raise InputError(
+        "no alignment for the chain", mend="add one, or pass --search or --single-sequence"
+    )
 
 
 def _convert(task: FileTask, name: str, options: ConvertOptions) -> Outcome:
-    chain = _read_chain(task, name, options)
+    chain = read_chain(task, name, options)
     try:
         _check_chain(chain, options)
         evidence = _evidence(task, chain, name, options)
@@ -241,24 +262,16 @@ def convert_file(
 
     Returns the outcomes and, when they are many or large, the chain to go on with.
     """
-    chains: list[str]
-    if task.chains is not None:
-        chains = list(task.chains)
-    elif options.distillation:
-        chains = [""]
-    else:
-        try:
-            with time_limit(options.chain_timeout):
-                chains = sorted(_open_entry(task.path).chain_names())
-            if not chains:
-                raise InputError("no polymer chain", file=task.path, mend=LEAVE_OUT)
-        except InputError as error:
-            return unreadable(task, str(error), error.what), None
-        except Exception as error:
-            what = f"unexpected {type(error).__name__}: {error}"
-            if isinstance(error, TimeoutError):
-                what = f"took longer than {options.chain_timeout} s"
-            return unreadable(task, f"{task.path}: {what}", what), None
+    try:
+        with time_limit(options.chain_timeout):
+            chains = chain_names(task, options)
+    except InputError as error:
+        return unreadable(task, str(error), error.what), None
+    except Exception as error:
+        what = f"unexpected {type(error).__name__}: {error}"
+        if isinstance(error, TimeoutError):
+            what = f"took longer than {options.chain_timeout} s"
+        return unreadable(task, f"{task.path}: {what}", what), None
     outcomes: list[Outcome] = []
     size = 0
     for index in range(start, len(chains)):

@@ -1,0 +1,243 @@
+"""Sequence searches with AlphaFold's programs, flags, limits and file names.
+
+JackHMMER on UniRef90 and MGnify, HHblits on BFD and Uniclust30, HHsearch on PDB70 with
+the UniRef90 alignment (supplement 1.2.2, 1.2.3).  Every database is optional.  A result
+appears under its name only when the search ended, so what is there is never done again.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from records.errors import InputError
+
+QUERY_NAME = "query.fasta"
+# Rows that AlphaFold keeps of what JackHMMER finds (supplement 1.2.2).
+# DISCREPANCY: DeepMind's published code now keeps 501 of MGnify; the training data had 5,000.
+UNIREF90_MAX_ROWS = 10_000
+MGNIFY_MAX_ROWS = 5_000
+_JACKHMMER = (
+    "-N", "1", "-E", "0.0001", "--incE", "0.0001",
+    "--F1", "0.0005", "--F2", "0.00005", "--F3", "0.0000005",
+)  # fmt: skip
+_HHBLITS = (
+    "-n", "3", "-e", "0.001", "-maxseq", "1000000", "-realign_max", "100000",
+    "-maxfilt", "100000", "-min_prefilter_hits", "1000",
+)  # fmt: skip
+_HHSEARCH = ("-maxseq", "1000000")
+_PACKAGES = {"jackhmmer": "hmmer", "hhblits": "hhsuite hhsuite-data", "hhsearch": "hhsuite"}
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """Databases ('' = do not search it) and resources of one search.
+
+    ``uniref90`` and ``mgnify`` are FASTA files; ``bfd``, ``uniclust30`` and ``pdb70`` are
+    HH-suite prefixes (the path before ``_a3m.ffdata``).  Results go to ``folder``/<chain>.
+    """
+
+    folder: str
+    uniref90: str = ""
+    mgnify: str = ""
+    bfd: str = ""
+    uniclust30: str = ""
+    pdb70: str = ""
+    cpu: int = 4  # threads of one program
+    timeout: int = 7200  # seconds for one program
+
+    def needed(self) -> list[str]:
+        """The programs that the databases call for."""
+        used = {
+            "jackhmmer": self.uniref90 or self.mgnify,
+            "hhblits": self.bfd or self.uniclust30,
+            "hhsearch": self.pdb70,
+        }
+        return [program for program, database in used.items() if database]
+
+
+def check_search(options: SearchOptions) -> None:
+    """Raise InputError at once for a program or database that is not there."""
+    if not options.needed():
+        raise InputError(
+            "no database to search",
+            item="--search",
+            mend="name --uniref90, --mgnify, --bfd, --uniclust30 or --pdb70",
+        )
+    for program in options.needed():
+        if shutil.which(program) is None:
+            raise InputError(
+                f"program {program} is not on PATH",
+                mend=f"apt-get install {_PACKAGES[program]}",
+            )
+    for name in ("uniref90", "mgnify"):
+        path = getattr(options, name)
+        if path and not os.path.isfile(path):
+            raise InputError("no such FASTA file", file=path, mend=f"check --{name}")
+    for name in ("bfd", "uniclust30", "pdb70"):
+        prefix = getattr(options, name)
+        for part in ("a3m", "hhm", "cs219") if prefix else ():
+            for suffix in ("ffdata", "ffindex"):
+                if not os.path.isfile(f"{prefix}_{part}.{suffix}"):
+                    raise InputError(
+                        "no such HH-suite database file",
+                        file=f"{prefix}_{part}.{suffix}",
+                        mend=f"check --{name}: the path before _a3m.ffdata",
+                    )
+
+
+def run_program(command: Sequence[str], timeout: int) -> None:
+    """Run a program to its end; on time-out it and its children are killed.
+
+    Raises InputError with the program's last words.
+    """
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    try:
+        _, message = process.communicate(timeout=timeout)
+    except BaseException as error:
+        with_children = process.pid
+        try:
+            os.killpg(with_children, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        process.wait()
+        if isinstance(error, subprocess.TimeoutExpired):
+            raise InputError(
+                f"{command[0]} took longer than {timeout} s", mend="raise --search-timeout"
+            ) from None
+        raise
+    if process.returncode:
+        words = message.decode("latin-1").strip().splitlines()[-1:] or ["no message"]
+        raise InputError(
+            f"{command[0]} failed with status {process.returncode}",
+            item=words[0][:300],
+            mend="run it by hand: " + " ".join(command),
+        )
+
+
+def truncate_stockholm(data: bytes, max_rows: int) -> bytes:
+    """The first ``max_rows`` sequences of a Stockholm file, in whole."""
+    keep: set[bytes] = set()
+    lines = []
+    for line in data.splitlines(keepends=True):
+        if not line.strip() or line.startswith((b"#=GF", b"#=GC", b"# STOCKHOLM", b"//")):
+            lines.append(line)
+            continue
+        name = line.split(None, 2)[1 if line.startswith((b"#=GS", b"#=GR")) else 0]
+        if not line.startswith(b"#") and len(keep) < max_rows:
+            keep.add(name)
+        # #=GS lines stand before their sequences: of no use here, so they go.
+        if name in keep and not line.startswith(b"#=GS"):
+            lines.append(line)
+    return b"".join(lines)
+
+
+def stockholm_to_a3m(data: bytes) -> bytes:
+    """Stockholm as A3M: what the query has no residue for becomes lower case.
+
+    Rows whose aligned part repeats an earlier row's are left out, as AlphaFold does
+    before HHsearch.
+    """
+    rows: dict[str, list[bytes]] = {}
+    for line in data.splitlines():
+        if line.strip() and not line.startswith((b"#", b"//")):
+            name, chunk = line.split(None, 1)
+            rows.setdefault(name.decode("latin-1"), []).append(chunk.strip())
+    sequences = {
+        name: b"".join(chunks).upper().replace(b".", b"-") for name, chunks in rows.items()
+    }
+    if not sequences:
+        raise InputError("alignment holds no sequence", mend="search again")
+    gap = ord("-")
+    keep = np.frombuffer(next(iter(sequences.values())), np.uint8) != gap
+    seen = set()
+    lines = []
+    for name, sequence in sequences.items():
+        letters = np.frombuffer(sequence, np.uint8)
+        aligned = letters[keep].tobytes()
+        if aligned in seen:
+            continue
+        seen.add(aligned)
+        lowered = np.where(keep | (letters == gap), letters, letters + 32)
+        row = lowered[keep | (letters != gap)].astype(np.uint8).tobytes()
+        lines.append(b">" + name.encode("latin-1") + b"\n" + row + b"\n")
+    return b"".join(lines)
+
+
+def _settle(data: bytes, target: Path) -> None:
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    partial.write_bytes(data)
+    os.replace(partial, target)
+
+
+def search_sequence(sequence: str, chain: str, options: SearchOptions) -> Path:
+    """All searches for one chain that have not been done; the folder with the results.
+
+    Raises InputError when a program fails or takes too long, or when the folder holds
+    results for another sequence.
+    """
+    folder = Path(options.folder, chain)
+    folder.mkdir(parents=True, exist_ok=True)
+    query = folder / QUERY_NAME
+    fasta = f">{chain}\n{sequence}\n".encode()
+    if query.exists():
+        if b"".join(query.read_bytes().split(b"\n")[1:]) != sequence.encode():
+            raise InputError(
+                "holds results for another sequence", file=folder, mend="delete the folder"
+            )
+    else:
+        _settle(fasta, query)
+    with tempfile.TemporaryDirectory(prefix=".search-", dir=folder) as scratch:
+        result = Path(scratch, "result")
+        for database, name, limit in (
+            (options.uniref90, "uniref90_hits.sto", UNIREF90_MAX_ROWS),
+            (options.mgnify, "mgnify_hits.sto", MGNIFY_MAX_ROWS),
+        ):
+            if database and not (folder / name).exists():
+                command = [
+                    "jackhmmer", "-o", "/dev/null", "-A", str(result), "--noali", *_JACKHMMER,
+                    "--cpu", str(options.cpu), str(query), database,
+                ]  # fmt: skip
+                run_program(command, options.timeout)
+                _settle(truncate_stockholm(result.read_bytes(), limit), folder / name)
+        databases = [database for database in (options.bfd, options.uniclust30) if database]
+        target = folder / "bfd_uniref_hits.a3m"
+        if databases and not target.exists():
+            command = [
+                "hhblits", "-i", str(query), "-cpu", str(options.cpu), "-oa3m", str(result),
+                "-o", "/dev/null", *_HHBLITS,
+            ]  # fmt: skip
+            for database in databases:
+                command += ["-d", database]
+            run_program(command, options.timeout)
+            _settle(result.read_bytes(), target)
+        target = folder / "pdb_hits.hhr"
+        if options.pdb70 and not target.exists():
+            profile = Path(scratch, "profile.a3m")
+            uniref90 = folder / "uniref90_hits.sto"
+            hhblits = folder / "bfd_uniref_hits.a3m"
+            if uniref90.exists():
+                profile.write_bytes(stockholm_to_a3m(uniref90.read_bytes()))
+            else:
+                profile.write_bytes((hhblits if hhblits.exists() else query).read_bytes())
+            command = [
+                "hhsearch", "-i", str(profile), "-o", str(result), *_HHSEARCH,
+                "-cpu", str(options.cpu), "-d", options.pdb70,
+            ]  # fmt: skip
+            run_program(command, options.timeout)
+            _settle(result.read_bytes(), target)
+    return folder
