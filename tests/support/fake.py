@@ -82,7 +82,13 @@ def fake_batch(config: Config, step: int, poison: frozenset[int] = frozenset()):
     y = np.broadcast_to(np.sin(x[:, :1].sum(-1)), (size, cycles)).astype("float32").copy()
     if step in poison:
         y[size // 2] = np.nan
-    return {"x": x, "y": y, "chain_id": np.array([f"c{step}_{i}".encode() for i in range(size)])}
+    recycles = np.full((size, cycles), rng.integers(cycles), "int32")
+    return {
+        "x": x,
+        "y": y,
+        "num_iter_recycling": recycles,
+        "chain_id": np.array([f"c{step}_{i}".encode() for i in range(size)]),
+    }
 
 
 def fake_dataset(config: Config, poison: frozenset[int] = frozenset()):

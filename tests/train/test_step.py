@@ -52,10 +52,10 @@ def test_each_example_is_clipped_before_the_sum():
 
 def test_gradient_is_that_of_the_last_pass_only():
     training, parameters, config = make(clip_norm=1e9)
-    step = tf.constant(next(s for s in range(50) if draw(config, s) == 2))
     example = {name: value[0] for name, value in tensors(fake_batch(config, 0)).items()}
+    example["num_iter_recycling"] = tf.constant([2, 2, 2])
     (into, feedback, unused, out), scalars, _ = training.example_gradients(
-        parameters, example, step, 0
+        parameters, example, tf.constant(0), 0
     )
     w_in, w_back, _, w_out = (p.numpy().astype("float64") for p in parameters)
     x, y = example["x"].numpy().astype("float64"), float(example["y"][2])
@@ -70,17 +70,6 @@ def test_gradient_is_that_of_the_last_pass_only():
     np.testing.assert_allclose(into, np.outer(x[2], inner), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(feedback, np.outer(prev, inner), rtol=1e-4, atol=1e-5)
     np.testing.assert_array_equal(unused, np.zeros(3))
-
-
-def draw(config, step: int) -> int:
-    return int(step_lib.draw_num_recycle(config.train.seed, tf.constant(step), 2))
-
-
-def test_number_of_recycles_is_uniform_and_changes_from_step_to_step():
-    config = fake_config()
-    counts = np.bincount([draw(config, step) for step in range(300)], minlength=3)
-    assert counts.sum() == 300 and len(counts) == 3
-    assert counts.min() > 70
 
 
 def test_seeds_differ_by_run_step_and_example_and_only_by_them():
@@ -137,11 +126,3 @@ def test_one_bad_example_skips_the_update_and_is_named():
     for was, now in zip(parameters, after.parameters, strict=True):
         np.testing.assert_array_equal(was, now)
     assert (int(after.step), int(after.updates)) == (1, 0)
-
-
-def test_without_recycling_the_one_pass_is_used():
-    training, parameters, config = make()
-    config.model.num_recycle = 0
-    batch = {name: value[:, :1] for name, value in tensors(fake_batch(config, 0)).items()}
-    _, sums = training.local_gradients(parameters, batch, tf.constant(0), 0)
-    assert float(sums["num_recycle"]) == 0

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from typing import Protocol
 
 import tensorflow as tf
+
+from records.errors import InputError
 
 CHAIN_ID = "chain_id"
 
@@ -20,7 +23,7 @@ class DatasetFactory(Protocol):
     """
 
     def __call__(
-        self, start_step: int, num_shards: int = 1, shard_index: int = 0
+        self, *, start_step: int, num_shards: int = 1, shard_index: int = 0
     ) -> tf.data.Dataset: ...
 
 
@@ -41,13 +44,13 @@ class Feed:
         iterator = iter(self._distributed(start_step))
         while True:
             start = time.perf_counter()
-            batch = next(iterator)
+            batch = _next(iterator)
             self.wait_seconds = time.perf_counter() - start
             yield batch
 
     def chains(self, step: int) -> list[str]:
         """The chains in the global batch of one step, in order."""
-        element = next(iter(self.factory(step)))
+        element = _next(iter(self.factory(start_step=step)))
         return [name.decode() for name in element[CHAIN_ID].numpy().tolist()]
 
     def _distributed(self, start_step: int) -> tf.data.Dataset:
@@ -75,10 +78,23 @@ class Feed:
             size = value.shape[0]
             return tf.reshape(value, [replicas, size // replicas, *value.shape[1:]])
 
-        dataset = self.factory(start_step, num_shards, shard_index).map(without_names)
+        dataset = self.factory(
+            start_step=start_step, num_shards=num_shards, shard_index=shard_index
+        ).map(without_names)
         if replicas > 1:
             dataset = dataset.map(lambda element: tf.nest.map_structure(split, element)).unbatch()
         return dataset.prefetch(replicas)
+
+
+def _next(iterator: Iterator) -> object:
+    """The next element; an ``InputError`` raised inside the data set comes out as one."""
+    try:
+        return next(iterator)
+    except tf.errors.OpError as error:
+        found = re.search(r"(?:InputError|CorruptRecordError): (.*)", error.message)
+        if found is None:
+            raise
+        raise InputError(found.group(1)) from None
 
 
 _DISTRIBUTED = (

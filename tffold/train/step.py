@@ -24,8 +24,9 @@ MetricFunction = Callable[[Any, Batch], Mapping[str, tf.Tensor]]
 RNG = "philox"  # the one algorithm that every device and XLA share
 TOTAL = "loss"
 BAD_EXAMPLES = "bad_examples"
+NUM_RECYCLE = "num_iter_recycling"
 _MAX_SCALARS = 64
-_RECYCLE_STREAM, _RECYCLE_PASSES, _LAST_PASS = -1, 0, 1
+_RECYCLE_PASSES, _LAST_PASS = 0, 1
 
 
 def base_seed(seed: int) -> tf.Tensor:
@@ -36,14 +37,6 @@ def base_seed(seed: int) -> tf.Tensor:
 def example_seed(seed: int, step: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
     """[2] int32 for one example: a function of the run's seed, the step and its global index."""
     return tf.random.fold_in(tf.random.fold_in(base_seed(seed), step, RNG), index, RNG)
-
-
-def draw_num_recycle(seed: int, step: tf.Tensor, num_recycle: int) -> tf.Tensor | int:
-    """[] int32, uniform in 0..num_recycle: one draw per step for all examples (supplement 1.10)."""
-    if num_recycle == 0:
-        return 0
-    key = example_seed(seed, step, _RECYCLE_STREAM)
-    return tf.random.stateless_uniform([], key, 0, num_recycle + 1, tf.int32, alg=RNG)
 
 
 class TrainingStep:
@@ -77,7 +70,8 @@ class TrainingStep:
 
         Args:
           parameters: in the order of ``network.trainable_variables``.
-          example: features [C, ...] with the recycling axis in front.
+          example: features [C, ...] with the recycling axis in front; ``num_iter_recycling``
+            says how many passes come before the last.
           step: [] int32.
           index: [] int32, the example's place in the global batch.
 
@@ -87,7 +81,8 @@ class TrainingStep:
         """
         config = self.config
         seed = example_seed(config.train.seed, step, index)
-        num_recycle = draw_num_recycle(config.train.seed, step, config.model.num_recycle)
+        # Drawn with the data, once per step: the same for every example of the global batch.
+        num_recycle = example[NUM_RECYCLE][0]
         scope = keras.StatelessScope(
             list(zip(self.network.trainable_variables, parameters, strict=True))
         )
