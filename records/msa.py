@@ -50,7 +50,7 @@ class Alignment:
         return self.msa.shape[0]
 
 
-def encode(letters: np.ndarray, file: object) -> np.ndarray:
+def encode(letters: np.ndarray, file: object, first_row: int = 0) -> np.ndarray:
     """ASCII letters [N, R] to HHblits codes; InputError names row and letter."""
     codes = _CODES[letters]
     bad = codes == _INVALID
@@ -59,7 +59,7 @@ def encode(letters: np.ndarray, file: object) -> np.ndarray:
         raise InputError(
             f"{chr(int(letters[row, column]))!r} is no residue letter",
             file=file,
-            item=f"row {row + 1}, column {column + 1}",
+            item=f"row {first_row + row + 1}, column {column + 1}",
             mend="make the alignment again",
         )
     return codes
@@ -113,11 +113,12 @@ def parse_a3m(data: bytes, file: object = "a3m") -> Alignment:
     return Alignment(encode(letters, file), np.minimum(deletions, MAX_DELETION).astype(np.uint8))
 
 
-def parse_stockholm(data: bytes, file: object = "sto", max_rows: int | None = None) -> Alignment:
-    """Stockholm: columns in which the query (first row) has a gap become deletions.
+def stockholm_rows(
+    data: bytes, file: object = "sto", max_rows: int | None = None
+) -> dict[bytes, bytes]:
+    """Name -> aligned row, all of one length, the query first, as they are written.
 
-    ``max_rows`` reads only that many sequences, as AlphaFold limits JackHMMER's output.
-    Raises InputError.
+    ``max_rows`` reads only that many sequences.  Raises InputError.
     """
     if not data.strip():
         raise InputError("alignment holds no sequence", file=file, mend="make the alignment again")
@@ -136,11 +137,11 @@ def parse_stockholm(data: bytes, file: object = "sto", max_rows: int | None = No
             chunks[name] = [chunk.strip()]
     if not ended:
         raise InputError("no closing '//': cut off", file=file, mend="make the alignment again")
-    rows = [b"".join(parts) for parts in chunks.values()]
-    if not rows or not rows[0]:
+    rows = {name: b"".join(parts) for name, parts in chunks.items()}
+    width = len(next(iter(rows.values()), b""))
+    if not width:
         raise InputError("alignment holds no sequence", file=file, mend="make the alignment again")
-    width = len(rows[0])
-    for number, row in enumerate(rows, start=1):
+    for number, row in enumerate(rows.values(), start=1):
         if len(row) != width:
             raise InputError(
                 f"row has {len(row)} columns, the query {width}",
@@ -148,7 +149,17 @@ def parse_stockholm(data: bytes, file: object = "sto", max_rows: int | None = No
                 item=f"row {number}",
                 mend="the file is cut off: make the alignment again",
             )
-    return _drop_query_gaps(rows, width, file)
+    return rows
+
+
+def parse_stockholm(data: bytes, file: object = "sto", max_rows: int | None = None) -> Alignment:
+    """Stockholm: columns in which the query (first row) has a gap become deletions.
+
+    ``max_rows`` reads only that many sequences, as AlphaFold limits JackHMMER's output.
+    Raises InputError.
+    """
+    rows = list(stockholm_rows(data, file, max_rows).values())
+    return _drop_query_gaps(rows, len(rows[0]), file)
 
 
 _UPPER_GAPS = bytes.maketrans(_LOWER + b"._~", _LOWER.upper() + b"---")
@@ -167,10 +178,7 @@ def _drop_query_gaps(rows: Sequence[bytes], width: int, file: object) -> Alignme
         # [n * width] -> [n, width]
         letters = np.frombuffer(b"".join(part).translate(_UPPER_GAPS), np.uint8).reshape(-1, width)
         stop = start + len(part)
-        try:
-            msa[start:stop] = encode(letters[:, keep], file)
-        except InputError as error:
-            raise InputError(error.what, file=file, item=error.item, mend=error.mend) from None
+        msa[start:stop] = encode(letters[:, keep], file, start)
         dropped = ((letters != GAP) & ~keep).cumsum(axis=1, dtype=np.int32)[:, keep]
         counts = np.diff(dropped, axis=1, prepend=0)
         deletions[start:stop] = np.minimum(counts, MAX_DELETION)
@@ -237,11 +245,23 @@ def merge(alignments: Sequence[Alignment], sequence: str) -> Alignment:
     return Alignment(msa[keep], deletions[keep])
 
 
-def to_a3m(alignment: Alignment, name: str = "query") -> bytes:
-    """Write aligned columns as A3M (deleted residues are not known any more)."""
-    table = np.frombuffer(HHBLITS_LETTERS.encode(), np.uint8)
+def stockholm_to_a3m(data: bytes, file: object = "sto") -> bytes:
+    """Stockholm as A3M: what the query has no residue for becomes lower case.
+
+    Rows whose aligned part repeats an earlier row's are left out, as AlphaFold does
+    before HHsearch.  Raises InputError.
+    """
+    rows = stockholm_rows(data, file)
+    sequences = {name: row.translate(_UPPER_GAPS) for name, row in rows.items()}
+    keep = np.frombuffer(next(iter(sequences.values())), np.uint8) != GAP
+    seen: set[bytes] = set()
     lines = []
-    for index, row in enumerate(alignment.msa):
-        lines.append(b">" + (name if index == 0 else f"{index}").encode())
-        lines.append(table[row].tobytes())
-    return b"\n".join(lines) + b"\n"
+    for name, sequence in sequences.items():
+        letters = np.frombuffer(sequence, np.uint8)
+        aligned = letters[keep].tobytes()
+        if aligned not in seen:
+            seen.add(aligned)
+            lowered = np.where(keep | (letters == GAP), letters, letters | 32)
+            row = lowered[keep | (letters != GAP)].astype(np.uint8).tobytes()
+            lines.append(b">" + name + b"\n" + row + b"\n")
+    return b"".join(lines)

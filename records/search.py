@@ -16,9 +16,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from records.errors import InputError
+from records.msa import stockholm_to_a3m
 
 QUERY_NAME = "query.fasta"
 # Rows that AlphaFold keeps of what JackHMMER finds (supplement 1.2.2).
@@ -143,38 +142,6 @@ def truncate_stockholm(data: bytes, max_rows: int) -> bytes:
         # #=GS lines stand before their sequences: of no use here, so they go.
         if name in keep and not line.startswith(b"#=GS"):
             lines.append(line)
-    return b"".join(lines)
-
-
-def stockholm_to_a3m(data: bytes) -> bytes:
-    """Stockholm as A3M: what the query has no residue for becomes lower case.
-
-    Rows whose aligned part repeats an earlier row's are left out, as AlphaFold does
-    before HHsearch.
-    """
-    rows: dict[str, list[bytes]] = {}
-    for line in data.splitlines():
-        if line.strip() and not line.startswith((b"#", b"//")):
-            name, chunk = line.split(None, 1)
-            rows.setdefault(name.decode("latin-1"), []).append(chunk.strip())
-    sequences = {
-        name: b"".join(chunks).upper().replace(b".", b"-") for name, chunks in rows.items()
-    }
-    if not sequences:
-        raise InputError("alignment holds no sequence", mend="search again")
-    gap = ord("-")
-    keep = np.frombuffer(next(iter(sequences.values())), np.uint8) != gap
-    seen = set()
-    lines = []
-    for name, sequence in sequences.items():
-        letters = np.frombuffer(sequence, np.uint8)
-        aligned = letters[keep].tobytes()
-        if aligned in seen:
-            continue
-        seen.add(aligned)
-        lowered = np.where(keep | (letters == gap), letters, letters + 32)
-        row = lowered[keep | (letters != gap)].astype(np.uint8).tobytes()
-        lines.append(b">" + name.encode("latin-1") + b"\n" + row + b"\n")
     return b"".join(lines)
 
 

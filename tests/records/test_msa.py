@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from records.chemistry import HHBLITS_LETTERS
 from records.errors import InputError
-from records.msa import Alignment, check_query, merge, parse, parse_a3m, parse_stockholm, to_a3m
+from records.msa import check_query, merge, parse, parse_a3m, parse_stockholm
 
 DEMO = Path(__file__).parents[2] / "examples" / "demo"
 LETTERS = np.array(list(HHBLITS_LETTERS))
@@ -141,9 +141,3 @@ def test_query_must_be_the_chain():
         check_query(alignment, "ACDEF", "f")
     with pytest.raises(InputError, match="residue 4 is E, in the chain F; 1 differ"):
         check_query(alignment, "ACDF", "f")
-
-
-def test_a3m_round_trip():
-    alignment = Alignment(np.array([[0, 1], [21, 20]], np.uint8), np.zeros([2, 2], np.uint8))
-    assert to_a3m(alignment) == b">query\nAC\n>1\n-X\n"
-    np.testing.assert_array_equal(parse_a3m(to_a3m(alignment)).msa, alignment.msa)

@@ -15,13 +15,12 @@ from records.cli import main
 from records.errors import InputError
 from records.features import read_evidence
 from records.mmcif import Entry
-from records.msa import parse_a3m, parse_stockholm
+from records.msa import parse_a3m, parse_stockholm, stockholm_to_a3m
 from records.search import (
     SearchOptions,
     check_search,
     run_program,
     search_sequence,
-    stockholm_to_a3m,
     truncate_stockholm,
 )
 from records.sources import find_alignments
