@@ -50,7 +50,7 @@ def atom37_to_frames(aatype: Tensor, positions: Tensor, mask: Tensor) -> dict[st
     # [..., R, 24, 3] -> [..., R, 8, 3, 3]
     points = ops.reshape(points, (*ops.shape(index), 3))
     seen = ops.take_along_axis(ops.cast(mask, "float32"), flat, axis=-1)
-    seen = ops.min(ops.reshape(seen, ops.shape(index)), axis=-1)
+    seen = ops.prod(ops.reshape(seen, ops.shape(index)), axis=-1)
     group_exists = lookup(chemistry.RIGID_GROUP_EXISTS, aatype)
     frames = rigid.from_3_points(*(points[..., i, :] for i in range(3)))
     frames = frames._replace(rot=rigid.compose_rotations(frames.rot, _GROUP_FLIP))

@@ -1,0 +1,124 @@
+"""Cluster assignment and summaries against DeepMind's numbers and the plain definition."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tffold.data import clusters
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "clusters_1ubq.npz"
+
+
+def _by_definition(centres, rows):
+    """Product of one-hot encodings, gap and mask weighing nothing."""
+    same = (rows[:, None] == centres[None]) & (centres[None] < 21)
+    return same.sum(axis=-1).argmax(axis=1)
+
+
+def _letters(golden, name):
+    return golden[f"in/{name}"].astype(np.uint8)
+
+
+def test_assignment_is_deepminds():
+    golden = np.load(GOLDEN)
+    assigned = clusters.assign(_letters(golden, "msa"), _letters(golden, "extra_msa"))
+    np.testing.assert_array_equal(assigned, golden["out/extra_cluster_assignment"])
+
+
+def test_profiles_are_deepminds():
+    golden = np.load(GOLDEN)
+    names = ("msa", "deletion_matrix", "extra_msa", "extra_deletion_matrix")
+    profile, deletion_mean = clusters.summarize(
+        *(tf.constant(_letters(golden, name)) for name in names),
+        tf.constant(golden["out/extra_cluster_assignment"].astype(np.int32)),
+        num_centres=12,
+        num_res=76,
+    )
+    np.testing.assert_allclose(profile, golden["out/cluster_profile"], atol=1e-6)
+    np.testing.assert_allclose(deletion_mean, golden["out/cluster_deletion_mean"], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("num_centres", "num_rows", "num_res"),
+    [(1, 5, 7), (2, 1, 1), (64, 50, 33), (65, 300, 130), (124, 500, 40), (508, 60, 300)],
+)
+@pytest.mark.parametrize("num_letters", [3, 22])
+def test_assignment_by_definition(num_centres, num_rows, num_res, num_letters):
+    """Few letters make many ties: the first centre must win them."""
+    rng = np.random.default_rng([num_centres, num_letters])
+    centres = rng.integers(0, num_letters, (num_centres, num_res)).astype(np.uint8)
+    rows = rng.integers(0, num_letters, (num_rows, num_res)).astype(np.uint8)
+    centres[rng.random(centres.shape) < 0.1] = 22
+    centres[rng.random(centres.shape) < 0.1] = 21
+    rows[rng.random(rows.shape) < 0.2] = 21
+    np.testing.assert_array_equal(clusters.assign(centres, rows), _by_definition(centres, rows))
+
+
+def test_more_rows_than_a_chunk(monkeypatch):
+    monkeypatch.setattr(clusters, "_CHUNK_ROWS", 16)
+    rng = np.random.default_rng(0)
+    centres = rng.integers(0, 22, (20, 30)).astype(np.uint8)
+    rows = rng.integers(0, 22, (53, 30)).astype(np.uint8)
+    np.testing.assert_array_equal(clusters.assign(centres, rows), _by_definition(centres, rows))
+
+
+def test_gaps_and_masks_never_agree():
+    centres = np.array([[21, 21, 21, 1], [22, 22, 2, 3]], np.uint8)
+    rows = np.array([[21, 21, 21, 3], [21, 21, 21, 21]], np.uint8)
+    assert clusters.assign(centres, rows).tolist() == [1, 0]  # nothing agrees: the first
+
+
+def test_unknown_residues_do_agree():
+    centres = np.array([[0, 0], [20, 1]], np.uint8)
+    assert clusters.assign(centres, np.array([[20, 5]], np.uint8)).tolist() == [1]
+
+
+def test_no_rows():
+    centres = np.zeros((3, 5), np.uint8)
+    assert clusters.assign(centres, np.zeros((0, 5), np.uint8)).shape == (0,)
+    profile, deletion_mean = clusters.summarize(
+        tf.constant(centres),
+        tf.constant(centres),
+        tf.zeros([0, 5], tf.uint8),
+        tf.zeros([0, 5], tf.uint8),
+        tf.zeros([0], tf.int32),
+        num_centres=3,
+        num_res=5,
+    )
+    np.testing.assert_allclose(profile[..., 0], 1.0, rtol=1e-5)
+    assert not deletion_mean.numpy().any()
+
+
+def test_summary_by_hand():
+    """Two centres, the second with one further row; padded to three centres and residues."""
+    profile, deletion_mean = clusters.summarize(
+        tf.constant([[0, 22], [4, 5]], tf.uint8),
+        tf.constant([[0, 3], [0, 1]], tf.uint8),
+        tf.constant([[4, 21]], tf.uint8),
+        tf.constant([[6, 0]], tf.uint8),
+        tf.constant([1]),
+        num_centres=3,
+        num_res=3,
+    )
+    expected = np.zeros((3, 3, 23))
+    expected[0, 0, 0] = expected[0, 1, 22] = expected[1, 0, 4] = 1.0
+    expected[1, 1, 5] = expected[1, 1, 21] = 0.5
+    np.testing.assert_allclose(profile, expected, atol=2e-6)
+    np.testing.assert_allclose(deletion_mean, [[0, 3, 0], [3, 0.5, 0], [0, 0, 0]], atol=4e-6)
+
+
+def test_profiles_sum_to_one():
+    rng = np.random.default_rng(1)
+    centres, rows = rng.integers(0, 23, (9, 11)), rng.integers(0, 22, (70, 11))
+    profile, _ = clusters.summarize(
+        tf.constant(centres, tf.uint8),
+        tf.zeros([9, 11], tf.uint8),
+        tf.constant(rows, tf.uint8),
+        tf.zeros([70, 11], tf.uint8),
+        tf.constant(rng.integers(0, 9, 70), tf.int32),
+        num_centres=9,
+        num_res=11,
+    )
+    np.testing.assert_allclose(profile.numpy().sum(axis=-1), 1.0, rtol=1e-5)

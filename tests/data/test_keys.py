@@ -1,0 +1,67 @@
+"""Draws depend on seed, position, pass and purpose, and on nothing else."""
+
+import numpy as np
+import tensorflow as tf
+
+from tffold.data import keys
+from tffold.data.keys import Draw
+
+
+def _uniform(seed, position, draw, cycle):
+    return keys.uniform([64], keys.key(seed, position), draw, cycle).numpy()
+
+
+def test_every_part_of_the_key_counts():
+    reference = _uniform(1, 5, Draw.MASK, 0)
+    np.testing.assert_array_equal(reference, _uniform(1, 5, Draw.MASK, 0))
+    for other in (
+        _uniform(2, 5, Draw.MASK, 0),
+        _uniform(1, 6, Draw.MASK, 0),
+        _uniform(1, 5, Draw.ROWS, 0),
+        _uniform(1, 5, Draw.MASK, 1),
+    ):
+        assert np.abs(np.corrcoef(reference, other)[0, 1]) < 0.5
+        assert not np.array_equal(reference, other)
+
+
+def test_positions_passes_and_purposes_never_share_a_seed():
+    folded = {
+        tuple(keys.fold(keys.key(0, position), draw, cycle).numpy())
+        for position in (0, 1, 2, 255, 256, 65536, 2**40)
+        for draw in Draw
+        for cycle in (0, 1, 3, 255)
+    }
+    assert len(folded) == 7 * len(Draw) * 4
+
+
+def test_graph_and_eager_draw_the_same():
+    graph = tf.function(lambda position: keys.uniform([9], keys.key(3, position), Draw.ROWS, 2))
+    np.testing.assert_array_equal(
+        graph(tf.constant(11, tf.int64)), _uniform(3, 11, Draw.ROWS, 2)[:9]
+    )
+
+
+def test_numpy_draws_are_the_philox_bits():
+    """The doubles are Philox's 64-bit words over 2^11: fixed for every version of NumPy."""
+    drawn = keys.generator(7, 9, Draw.PLAN, 3).random(4)
+    bits = np.random.Philox(key=7, counter=[0, 3, 9, int(Draw.PLAN)]).random_raw(4)
+    np.testing.assert_array_equal(drawn, (bits >> np.uint64(11)) * 2.0**-53)
+    assert drawn[0] != keys.generator(7, 10, Draw.PLAN, 3).random()
+    assert keys.generator(-1, 0, Draw.PLAN).random() < 1.0  # any int is a seed
+
+
+def test_uniform_integer_includes_both_ends_evenly():
+    random = keys.generator(0, 0, Draw.PLAN)
+    drawn = np.bincount([keys.uniform_integer(random, 2, 5) for _ in range(8000)], minlength=7)
+    assert drawn[[0, 1, 6]].sum() == 0
+    np.testing.assert_allclose(drawn[2:6] / 8000, 0.25, atol=0.02)
+
+
+def test_permutation_is_one_and_uniform():
+    first = []
+    for position in range(600):
+        order = keys.permutation(6, keys.key(0, position), Draw.ROWS, 0).numpy()
+        assert sorted(order) == list(range(6))
+        first.append(order[0])
+    np.testing.assert_allclose(np.bincount(first, minlength=6) / 600, 1 / 6, atol=0.07)
+    assert keys.permutation(0, keys.key(0, 0), Draw.ROWS, 0).shape == (0,)
