@@ -172,8 +172,9 @@ class LossConfig:
     clash_overlap_tolerance: float = 1.5  # Å
     min_resolution: float = 0.1  # Å; confidence heads learn within these
     max_resolution: float = 3.0
-    torsion_all_angles: bool = False  # paper 1.9.1: all seven; DeepMind's code: chi only
-    scale_by_sqrt_length: bool = True  # paper 1.9: total x sqrt(residues after crop)
+    # Where the paper and DeepMind's code part, the defaults follow the code.
+    torsion_all_angles: bool = False  # True: all seven angles (1.9.1); else chi only
+    scale_by_sqrt_length: bool = False  # True: total x sqrt(residues after crop) (1.9)
 
 
 @dataclass

@@ -1,0 +1,161 @@
+"""DeepMind's parameter files (``params_model_*.npz``), in and out.
+
+Keys are ``<module path>//<parameter>``, values float32, blocks of a stack on
+a leading axis. The network's variables have these very names and shapes, so
+reading and writing move bits and change none.
+"""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from records.errors import InputError
+from tffold.model.alphafold import AlphaFold
+from tffold.model.module import parameter_key
+
+Params = dict[str, np.ndarray]
+
+_ROOT = "alphafold/alphafold_iteration/"
+_TEMPLATE_MARK = "/template_embedding/"
+_PAE_MARK = "/predicted_aligned_error_head/"
+_MULTIMER_MARKS = ("/~_relative_encoding/", "/template_embedding_iteration/", "/quat_rigid/")
+_MOST_NAMED = 5
+
+
+def parameter_shapes(model: AlphaFold) -> dict[str, tuple[int, ...]]:
+    """DeepMind's key and shape of every weight of ``model``."""
+    return {parameter_key(v): tuple(v.shape) for v in model.trainable_variables}
+
+
+def read_npz(path: str | os.PathLike) -> Params:
+    """All arrays of a parameter file.
+
+    Raises:
+      InputError: not such a file; the message says what it looks like.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such parameter file; give a params_model_*.npz")
+    if not zipfile.is_zipfile(path):
+        raise InputError(
+            f"{path}: not an .npz file, or a truncated one; download or export it again"
+        )
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if any(name.endswith("data.pkl") for name in archive.files):
+                raise InputError(
+                    f"{path}: looks like a PyTorch checkpoint (OpenFold's .pt?); "
+                    "convert it to DeepMind's .npz with OpenFold's own script first"
+                )
+            params = {name: archive[name] for name in archive.files}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(
+            f"{path}: damaged parameter file ({error}); download or export it again"
+        ) from None
+    if not any(name.startswith(_ROOT) for name in params):
+        raise InputError(
+            f"{path}: holds no AlphaFold parameters (no key starts with '{_ROOT}'); "
+            "give a params_model_*.npz"
+        )
+    return params
+
+
+def write_npz(path: str | os.PathLike, params: Mapping[str, np.ndarray]) -> None:
+    """Writes a parameter file as DeepMind's are, under a temporary name first."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "wb") as file:
+            np.savez(file, **params)
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise InputError(f"{path}: cannot be written: {error.strerror}") from None
+
+
+def fitting_presets(keys: Iterable[str]) -> list[str]:
+    """Names of the presets whose parameters have these keys' modules."""
+    keys = list(keys)
+    has_templates = any(_TEMPLATE_MARK in key for key in keys)
+    suffix = "_ptm" if any(_PAE_MARK in key for key in keys) else ""
+    return [f"model_{i}{suffix}" for i in ((1, 2) if has_templates else (3, 4, 5))]
+
+
+def check(params: Mapping[str, np.ndarray], model: AlphaFold, source: str) -> None:
+    """Holds parameters against a model, both ways.
+
+    Raises:
+      InputError: what is missing, unexpected or of another shape, and what
+        the file looks like.
+    """
+    wanted = parameter_shapes(model)
+    missing = [key for key in wanted if key not in params]
+    unexpected = [key for key in params if key not in wanted]
+    misshaped = [
+        f"{key} is {list(params[key].shape)}, not {list(shape)}"
+        for key, shape in wanted.items()
+        if key in params and tuple(params[key].shape) != shape
+    ]
+    not_float32 = [
+        f"{key} is {params[key].dtype}, not float32"
+        for key in wanted
+        if key in params and params[key].dtype != np.float32
+    ]
+    if not (missing or unexpected or misshaped or not_float32):
+        return
+    parts = [
+        _listing("missing", missing),
+        _listing("unexpected", unexpected),
+        _listing("of another shape", misshaped),
+        _listing("of another type", not_float32),
+    ]
+    raise InputError(
+        f"{source}: does not fit this model: {'; '.join(p for p in parts if p)}. {_advice(params)}"
+    )
+
+
+def assign(params: Mapping[str, np.ndarray], model: AlphaFold, source: str) -> None:
+    """Sets every weight of ``model``; see ``check`` for errors, after which nothing is set."""
+    check(params, model, source)
+    for variable in model.trainable_variables:
+        variable.assign(params[parameter_key(variable)])
+
+
+def load_params(path: str | os.PathLike, model: AlphaFold) -> None:
+    """Reads a parameter file into ``model``: every key used, every weight set."""
+    assign(read_npz(path), model, str(path))
+
+
+def model_params(
+    model: AlphaFold, values: Sequence[np.ndarray | keras.Variable] | None = None
+) -> Params:
+    """The model's weights, or ``values`` in their place, under DeepMind's keys."""
+    variables = model.trainable_variables
+    values = variables if values is None else values
+    return {
+        parameter_key(variable): np.asarray(keras.ops.convert_to_numpy(value), np.float32)
+        for variable, value in zip(variables, values, strict=True)
+    }
+
+
+def _listing(what: str, items: Sequence[str]) -> str:
+    if not items:
+        return ""
+    more = f" and {len(items) - _MOST_NAMED} more" if len(items) > _MOST_NAMED else ""
+    return f"{len(items)} {what}: {', '.join(items[:_MOST_NAMED])}{more}"
+
+
+def _advice(params: Mapping[str, np.ndarray]) -> str:
+    if any(mark in key for key in params for mark in _MULTIMER_MARKS):
+        return "It looks like an AlphaFold-Multimer file, which no preset here fits"
+    names = fitting_presets(params)
+    key = _ROOT + "evoformer/evoformer_iteration/msa_transition/transition1//bias"
+    depth = f" with {params[key].shape[0]} Evoformer blocks" if key in params else ""
+    return f"By its modules it is a monomer file{depth}; fitting presets: {', '.join(names)}"
