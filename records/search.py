@@ -136,7 +136,8 @@ def truncate_stockholm(data: bytes, max_rows: int) -> bytes:
         if not line.strip() or line.startswith((b"#=GF", b"#=GC", b"# STOCKHOLM", b"//")):
             lines.append(line)
             continue
-        name = line.split(None, 2)[1 if line.startswith((b"#=GS", b"#=GR")) else 0]
+        words = line.split(None, 2)
+        name = words[1] if line.startswith((b"#=GS", b"#=GR")) and len(words) > 1 else words[0]
         if not line.startswith(b"#") and len(keep) < max_rows:
             keep.add(name)
         # #=GS lines stand before their sequences: of no use here, so they go.

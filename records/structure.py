@@ -187,7 +187,8 @@ def read_pdb_model(path: Path, text: str, name: str) -> Chain:
     needed; B-factors are the per-residue confidence.  Raises InputError.
     """
     try:
-        structure = gemmi.read_pdb_string(text)
+        # The format is ASCII; a name cut inside a longer character could not be decoded.
+        structure = gemmi.read_pdb_string(text.encode("ascii", "replace").decode("ascii"))
     except (RuntimeError, ValueError) as error:
         raise InputError("not a PDB file", file=path, item=str(error), mend=AGAIN) from error
     if not len(structure) or not len(structure[0]):
