@@ -255,6 +255,7 @@ class TrainConfig:
     checkpoint_every: int = 1000
     keep_checkpoints: int = 5
     validate_every: int = 0  # steps; 0 = never
+    probe_steps: int = 0  # the first so many steps' crops are measured before and after training
 
 
 @dataclass

@@ -12,6 +12,7 @@ from tffold.config import Config
 from tffold.train.feed import Feed
 from tffold.train.step import BAD_EXAMPLES
 
+PROBE = "probe/"
 Say = Callable[[str], None]
 
 
@@ -48,6 +49,34 @@ class NonFiniteGuard(keras.callbacks.Callback):
                 f"step {batch}; chains: {', '.join(self.chains)}; look at these records, or lower "
                 "'train.learning_rate'"
             )
+
+
+class Probe(keras.callbacks.Callback):
+    """Measures the first training steps' batches before and after training (``probe_steps``)."""
+
+    def __init__(
+        self, feed: Feed, config: Config, write: Callable[[int, dict[str, float]], None]
+    ) -> None:
+        super().__init__()
+        self.feed = feed
+        self.count = config.train.probe_steps
+        self.write = write
+
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        if self.model.step == 0:
+            self._measure()
+
+    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
+        if logs:  # steps were taken
+            self._measure()
+
+    def _measure(self) -> None:
+        if not self.count:
+            return
+        batches = zip(range(self.count), self.feed.batches(0), strict=False)
+        found = [self.model.measure(batch, step) for step, batch in batches]
+        means = {name: sum(one[name] for one in found) / len(found) for name in found[0]}
+        self.write(self.model.step, {f"{PROBE}{name}": value for name, value in means.items()})
 
 
 class Checkpointer(keras.callbacks.Callback):

@@ -56,12 +56,15 @@ class Monitor(keras.callbacks.Callback):
         with self.writer.as_default(step=self.model.step):
             tf.summary.text("config", f"```yaml\n{config_lib.to_yaml(self.config)}```")
 
+    def record(self, step: int, scalars: dict[str, float]) -> None:
+        """Writes scalars everywhere but to the terminal."""
+        record = {"step": step, "samples": step * self.config.train.batch_size, **scalars}
+        self._guarded(lambda: self._write(step, record))
+
     def _flush(self, step: int) -> None:
         scalars = window_means(self.window)
         self.window = []
-        samples = step * self.config.train.batch_size
-        record = {"step": step, "samples": samples, **scalars}
-        self._guarded(lambda: self._write(step, record))
+        self.record(step, scalars)
         self.say(progress_line(step, self.config.train.steps, scalars))
 
     def _write(self, step: int, record: dict[str, float]) -> None:

@@ -58,28 +58,29 @@ def adam_update(
     Returns:
       The state after the step.
     """
-    beta_1, beta_2, decay = config.adam_beta_1, config.adam_beta_2, config.ema_decay
+    beta_1, beta_2 = config.adam_beta_1, config.adam_beta_2
     count = tf.cast(state.updates + 1, tf.float32)
     # 1 - beta**count without cancellation.
     correction_1 = -tf.math.expm1(count * math.log(beta_1)) if beta_1 else tf.ones([])
     correction_2 = -tf.math.expm1(count * math.log(beta_2)) if beta_2 else tf.ones([])
+    # The corrections are moved from the arrays to two scalars:
+    #   m / c1 / (sqrt(v / c2) + eps) = sqrt(c2) / c1 * m / (sqrt(v) + sqrt(c2) * eps)
+    root = tf.sqrt(correction_2)
+    rate, epsilon = rate * root / correction_1, config.adam_epsilon * root
 
-    after = TrainState([], [], [], [], state.step + 1, state.updates + tf.cast(apply, tf.int32))
-    for value, first, second, average, gradient in zip(
-        state.parameters,
-        state.first_moment,
-        state.second_moment,
-        state.average,
-        gradients,
-        strict=True,
-    ):
-        new_first = beta_1 * first + (1.0 - beta_1) * gradient
-        new_second = beta_2 * second + (1.0 - beta_2) * tf.square(gradient)
-        root = tf.sqrt(new_second / correction_2)
-        new_value = value - rate * (new_first / correction_1) / (root + config.adam_epsilon)
-        new_average = decay * average + (1.0 - decay) * new_value
-        after.parameters.append(tf.where(apply, new_value, value))
-        after.first_moment.append(tf.where(apply, new_first, first))
-        after.second_moment.append(tf.where(apply, new_second, second))
-        after.average.append(tf.where(apply, new_average, average))
-    return after
+    def updated() -> tuple[list, list, list, list]:
+        lists: tuple[list, list, list, list] = ([], [], [], [])
+        for value, first, second, average, gradient in zip(*state[:4], gradients, strict=True):
+            first = first + (1.0 - beta_1) * (gradient - first)
+            second = second + (1.0 - beta_2) * (tf.square(gradient) - second)
+            value = value - rate * first / (tf.sqrt(second) + epsilon)
+            average = average + (1.0 - config.ema_decay) * (value - average)
+            for items, item in zip(lists, (value, first, second, average), strict=True):
+                items.append(item)
+        return lists
+
+    def kept() -> tuple[list, list, list, list]:
+        return tuple([tf.identity(item) for item in items] for items in state[:4])
+
+    lists = tf.cond(apply, updated, kept)
+    return TrainState(*lists, state.step + 1, state.updates + tf.cast(apply, tf.int32))

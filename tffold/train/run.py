@@ -13,7 +13,7 @@ from records.errors import InputError
 from tffold import config as config_lib
 from tffold.config import Config
 from tffold.train import checkpoint
-from tffold.train.callbacks import Checkpointer, NonFiniteGuard, StopOnSignal
+from tffold.train.callbacks import PROBE, Checkpointer, NonFiniteGuard, Probe, StopOnSignal
 from tffold.train.feed import DatasetFactory, Feed
 from tffold.train.loop import SECONDS, fit
 from tffold.train.monitor import LDDT, TENSORBOARD_FOLDER, Monitor, read_metrics
@@ -32,6 +32,7 @@ FREE_ON_RESUME = frozenset(
         "train.keep_checkpoints",
         "train.log_every",
         "train.max_non_finite_steps",
+        "train.probe_steps",
         "train.run_dir",
         "train.steps",
         "train.tpu",
@@ -99,7 +100,10 @@ def train(
     if chief:
         run_dir.mkdir(parents=True, exist_ok=True)
         (run_dir / CONFIG_FILE).write_text(config_lib.to_yaml(config))
-        watchers.insert(0, Monitor(run_dir, config, say))
+        monitor = Monitor(run_dir, config, say)
+        watchers = [monitor, Probe(feed, config, monitor.record), *watchers]
+    else:
+        watchers = [Probe(feed, config, lambda step, scalars: None), *watchers]
     fit(trainer, feed, config, watchers)
     summary = summarise(run_dir, trainer.step)
     if chief:
@@ -197,14 +201,15 @@ def check_same_config(saved: checkpoint.Checkpoint, config: Config, allowed: boo
 def summarise(run_dir: Path, step: int) -> dict[str, object]:
     """What a finished run is remembered by; first and last are means of a logging window."""
     metrics = read_metrics(run_dir)
+    windows = [line for line in metrics if TOTAL in line]
+    probes = [line for line in metrics if PROBE + LDDT in line]
     summary: dict[str, object] = {"step": step}
-    if metrics:
-        first, last = metrics[0], metrics[-1]
-        summary["loss"] = [first[TOTAL], last[TOTAL]]
-        if LDDT in first:
-            summary["lddt_ca"] = [first[LDDT], last[LDDT]]
-        later = sorted(line[SECONDS] for line in metrics[1:]) or [first[SECONDS]]
-        summary["seconds_per_step"] = later[len(later) // 2]
+    if windows:
+        summary["loss"] = [windows[0][TOTAL], windows[-1][TOTAL]]
+        seconds = sorted(line[SECONDS] for line in windows[1:] or windows)
+        summary["seconds_per_step"] = seconds[len(seconds) // 2]
+    if len(probes) > 1:
+        summary["lddt_ca"] = [probes[0][PROBE + LDDT], probes[-1][PROBE + LDDT]]
     folder = run_dir / CHECKPOINT_FOLDER
     steps = checkpoint.steps_in(folder)
     summary["checkpoint"] = str(folder / checkpoint.folder_name(steps[-1])) if steps else None

@@ -71,8 +71,14 @@ class AlphaFoldTrainer(keras.Model):
         self._gradients = tf.function(
             self.training_step.local_gradients, autograph=False, jit_compile=True
         )
-        self._update = tf.function(self.training_step.update, autograph=False, jit_compile=True)
+        # The update is memory traffic only: as thousands of XLA kernels, one for each array, it
+        # takes longer to compile than a small model, and runs no faster. (A TPU compiles it too.)
+        self._update = tf.function(self.training_step.update, autograph=False)
         self._distributed = tf.function(self._distributed_step, autograph=False)
+        self._distributed_measure = tf.function(
+            lambda *arguments: self._first(strategy.run(self._measure_step, arguments)),
+            autograph=False,
+        )
 
     def call(self, batch: Batch, **kwargs: object) -> object:
         """The network's own forward pass."""
@@ -96,20 +102,45 @@ class AlphaFoldTrainer(keras.Model):
         state = tf.nest.map_structure(
             lambda variable: tf.convert_to_tensor(variable.value), self.state_variables
         )
-        context = tf.distribute.get_replica_context()
-        first_index = tf.cast(context.replica_id_in_sync_group, tf.int32) * self.local_batch_size
-        gradients, sums = self._gradients(state.parameters, batch, state.step, first_index)
-        sums[STOP] = tf.identity(stop)  # a copy on this replica
-        gradients, sums = context.all_reduce(tf.distribute.ReduceOp.SUM, (gradients, sums))
+        more = {STOP: tf.identity(stop)}  # a copy on this replica
+        sums, gradients = self._summed(state.parameters, batch, state.step, more)
         stop = sums.pop(STOP)
         after, logs = self._update(state, gradients, sums)
         write_variables(tf.nest.flatten(self.state_variables), tf.nest.flatten(after))
         return logs | {STOP: stop}
 
+    def _summed(
+        self, parameters: list, batch: Batch, step: tf.Tensor, more: dict | None = None
+    ) -> tuple[dict[str, tf.Tensor], list[tf.Tensor]]:
+        """Scalars (with ``more``) and clipped gradients, summed over all replicas."""
+        context = tf.distribute.get_replica_context()
+        first_index = tf.cast(context.replica_id_in_sync_group, tf.int32) * self.local_batch_size
+        gradients, sums = self._gradients(parameters, batch, step, first_index)
+        return context.all_reduce(tf.distribute.ReduceOp.SUM, (sums | (more or {}), gradients))
+
+    def _measure_step(self, batch: Batch, step: tf.Tensor) -> dict[str, tf.Tensor]:
+        """The scalars of one training batch under the averaged weights; changes nothing."""
+        average = [tf.convert_to_tensor(v.value) for v in self.state_variables.average]
+        sums, _ = self._summed(average, batch, step)
+        sums.pop(BAD_EXAMPLES)
+        size = self.local_batch_size * self.strategy.num_replicas_in_sync
+        return {name: value / float(size) for name, value in sums.items()}
+
+    def _first(self, logs: dict[str, object]) -> dict[str, tf.Tensor]:
+        """What the first of this process's replicas returned; all returned the same."""
+        local = self.strategy.experimental_local_results
+        return {name: local(value)[0] for name, value in logs.items()}
+
     def _distributed_step(self, batch: Batch, stop: tf.Tensor) -> dict[str, tf.Tensor]:
-        logs = self.strategy.run(self.train_step, (batch, stop))
-        first = lambda value: self.strategy.experimental_local_results(value)[0]  # noqa: E731
-        return {name: first(value) for name, value in logs.items()}
+        return self._first(self.strategy.run(self.train_step, (batch, stop)))
+
+    def measure(self, batch: Batch, step: int) -> dict[str, float]:
+        """Losses and metrics of the training batch of ``step`` under the averaged weights.
+
+        Exactly what training computes, dropout included, so it needs no other compilation.
+        """
+        logs = self._distributed_measure(batch, tf.constant(step))
+        return {name: float(value) for name, value in logs.items()}
 
     def run_step(self, batch: Batch, stop: bool = False) -> dict[str, float]:
         """One step on all replicas; waits for it and returns its scalars.
