@@ -18,6 +18,7 @@ from Bio.Data import PDBData
 
 from records.chemistry import (
     ATOM_ORDER,
+    ATOM_TYPES,
     RESIDUE_ATOMS,
     RESTYPE_1TO3,
     RESTYPE_3TO1,
@@ -120,7 +121,7 @@ def atoms_to_arrays(
     two lines for one atom wins.  Raises InputError for a coordinate that is no number.
     """
     num_res = len(sequence)
-    positions = np.zeros((num_res, 37, 3), np.float32)
+    positions = np.zeros((num_res, 37, 3))
     mask = np.zeros((num_res, 37), np.uint8)
     b_factor = np.zeros(num_res, np.float32)
     by_residue: dict[int, list[Atom]] = {}
@@ -137,18 +138,21 @@ def atoms_to_arrays(
             name = parent_atom_name(atom.comp, atom.name)
             if name not in allowed or mask[index, ATOM_ORDER[name]]:
                 continue
-            xyz = (atom.x, atom.y, atom.z)
-            if not all(abs(value) < MAX_COORDINATE for value in xyz):  # NaN fails too
-                raise InputError(
-                    f"coordinate {xyz} is not finite",
-                    item=f"residue {index + 1} {atom.comp} atom {atom.name}",
-                    mend=AGAIN,
-                )
-            positions[index, ATOM_ORDER[name]] = xyz
-            mask[index, ATOM_ORDER[name]] = 1
+            column = ATOM_ORDER[name]
+            positions[index, column] = atom.x, atom.y, atom.z
+            mask[index, column] = 1
             b_values.append(atom.b_factor)
         if b_values:
             b_factor[index] = sum(b_values) / len(b_values)
+    bad = ~(np.abs(positions) < MAX_COORDINATE)  # NaN too
+    if bad.any():
+        index, column, _ = np.argwhere(bad)[0].tolist()
+        raise InputError(
+            "coordinate is not finite",
+            item=f"residue {index + 1} {sequence[index]} atom {ATOM_TYPES[column]}",
+            mend=AGAIN,
+        )
+    positions = positions.astype(np.float32)
     _name_arginine_nitrogens(sequence, positions, mask)
     return positions, mask, b_factor
 
