@@ -19,8 +19,23 @@ from tffold.data.recipe import Recipe
 Tensor = Any
 
 
+# What one pass's sample consists of.
+_SAMPLE = {
+    "msa_row_mask": tf.TensorSpec([None], tf.float32),
+    "extra_msa_row_mask": tf.TensorSpec([None], tf.float32),
+    "true": tf.TensorSpec([None, None], tf.uint8),
+    "masked": tf.TensorSpec([None, None], tf.uint8),
+    "chosen": tf.TensorSpec([None, None], tf.uint8),
+    "deletions": tf.TensorSpec([None, None], tf.uint8),
+    "profile": tf.TensorSpec([None, None, clusters.NUM_LETTERS], tf.float32),
+    "deletion_mean": tf.TensorSpec([None, None], tf.float32),
+    "extra": tf.TensorSpec([None, None], tf.uint8),
+    "extra_deletions": tf.TensorSpec([None, None], tf.uint8),
+}
+
+
 def _sample_pass(
-    raw: Mapping[str, Tensor], key: Tensor, cycle: int, recipe: Recipe, padded_size: Tensor | int
+    raw: Mapping[str, Tensor], key: Tensor, cycle: Tensor, recipe: Recipe, padded_size: Tensor | int
 ) -> dict[str, Tensor]:
     """One pass's sample of the alignment: cropped and padded letters, not yet features."""
     full, deletions = raw["msa"], raw["deletion_matrix"]
@@ -96,11 +111,12 @@ def _msa_part(
     raw: Mapping[str, Tensor], key: Tensor, recipe: Recipe, padded_size: Tensor | int
 ) -> dict[str, Tensor]:
     """All features that are sampled anew in every pass: [C, ...], padded."""
-    passes = [
-        _sample_pass(raw, key, cycle, recipe, padded_size) for cycle in range(recipe.num_passes)
-    ]
     # Letters are stacked, not features: a cell is one byte here, 200 in `msa_feat`.
-    sample = {name: tf.stack([one[name] for one in passes]) for name in passes[0]}
+    sample = tf.map_fn(
+        lambda cycle: _sample_pass(raw, key, cycle, recipe, padded_size),
+        tf.range(recipe.num_passes),
+        fn_output_signature=_SAMPLE,
+    )
     seq_mask = tf.sequence_mask(tf.size(raw["aatype"]), padded_size, tf.float32)
     return {
         "msa_row_mask": sample["msa_row_mask"],

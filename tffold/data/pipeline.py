@@ -377,17 +377,15 @@ def inference_example(
         pad_to: residues to pad to; 0 = the chain's size bucket.
     """
     num_res = len(features["aatype"])
-    num_hits = len(features["template_aatype"]) if "template_aatype" in features else 0
+    num_hits = len(features.get("template_aatype", ()))
     plan = inference_plan(
         config, position=0, num_res=num_res, num_hits=num_hits, num_recycle=num_recycle
     )
     chosen = dict(features)
     for name, feature in RECORD_FEATURES.items():
-        if feature.axes(NUM_HITS) and name in chosen:
-            chosen[name] = [chosen[name][hit] for hit in plan.hits]
-            if name in RAW:
-                shape = (0, *feature.sizes({NUM_RES: num_res, NUM_HITS: 0})[1:])
-                chosen[name] = np.stack(chosen[name]) if plan.hits else np.zeros(shape)
+        if feature.axes(NUM_HITS) and name in RAW:
+            none = np.zeros(feature.sizes({NUM_RES: num_res, NUM_HITS: 0}), feature.dtype)
+            chosen[name] = np.asarray(features.get(name, none))[list(plan.hits)]
     recipe = Recipe.inference(config, num_recycle, labels=labels)
     raw = {
         name: tf.constant(value)

@@ -1,0 +1,144 @@
+"""Sets of records: columns from the indices, reading, and damage."""
+
+import json
+import logging
+import os
+
+import numpy as np
+import pytest
+from synthetic import chain, write_shard
+
+from records import example, shards
+from records.errors import CorruptRecordError, InputError
+from tffold.data.reader import Damage, RecordSet
+
+
+@pytest.fixture
+def folder(tmp_path):
+    write_shard(
+        tmp_path / "a.tfrecord",
+        [
+            chain(num_res=10, chain_id="1aaa_A", cluster_size=np.int32(4)),
+            chain(num_res=12, chain_id="1aab_A", resolution=np.float32(3.5)),
+        ],
+    )
+    write_shard(tmp_path / "b.tfrecord", [chain(num_res=14, chain_id="1aac_A", num_msa=5)])
+    return tmp_path
+
+
+def _set(folder, on_corrupt="raise"):
+    return RecordSet([folder], Damage(on_corrupt))
+
+
+def test_columns(folder):
+    records = _set(folder)
+    assert len(records) == 3
+    assert records.chain_id == ["1aaa_A", "1aab_A", "1aac_A"]
+    assert records.num_res.tolist() == [10, 12, 14]
+    assert records.num_msa.tolist() == [30, 30, 5]
+    assert records.cluster_size.tolist() == [4, 1, 1]
+    np.testing.assert_allclose(records.resolution, [1.8, 3.5, 1.8])
+
+
+def test_read_gives_the_record_with_the_wanted_hits(folder):
+    features = _set(folder).read(2, hits=[1])
+    assert features["chain_id"] == "1aac_A"
+    assert features["msa"].shape == (5, 14)
+    assert features["template_domain_names"] == ["9xyz_1"]
+
+
+def test_no_shards_and_empty_shards(tmp_path):
+    with pytest.raises(InputError, match="no shards here"):
+        _set(tmp_path)
+    write_shard(tmp_path / "empty.tfrecord", [])
+    with pytest.raises(InputError, match="hold no records"):
+        _set(tmp_path)
+
+
+def _flip(folder, name, record, byte=60):
+    shard = folder / name
+    place = shards.read_index(shard)[record]["offset"] + byte
+    data = bytearray(shard.read_bytes())
+    data[place] ^= 4
+    shard.write_bytes(data)
+
+
+def test_flipped_bit_names_shard_and_chain(folder):
+    _flip(folder, "a.tfrecord", 1)
+    records = _set(folder)
+    records.read(0)
+    with pytest.raises(CorruptRecordError, match=r"a\.tfrecord: 1aab_A: checksum of the data"):
+        records.read(1)
+
+
+def test_truncated_shard_names_shard_and_chain(folder):
+    os.truncate(folder / "b.tfrecord", 50)
+    with pytest.raises(CorruptRecordError, match=r"b\.tfrecord: 1aac_A: the file ends"):
+        _set(folder).read(2)
+
+
+def test_vanished_shard(folder):
+    records = _set(folder)
+    (folder / "b.tfrecord").unlink()
+    with pytest.raises(InputError, match=r"b\.tfrecord: 1aac_A: cannot be read"):
+        records.read(2)
+
+
+def test_damage_known_from_rebuilding_is_raised_or_skipped(folder, caplog):
+    _flip(folder, "a.tfrecord", 0)
+    shards.index_path(folder / "a.tfrecord").unlink()
+    with pytest.raises(InputError, match=r"a\.tfrecord.*checksum of the data"):
+        _set(folder)
+    damage = Damage("skip")
+    with caplog.at_level(logging.WARNING):
+        records = RecordSet([folder], damage)
+    assert records.chain_id == ["1aab_A", "1aac_A"]
+    assert damage.records == 1
+    assert "skipped" in caplog.text and "a.tfrecord" in caplog.text
+
+
+def test_a_damaged_record_is_reported_once(caplog):
+    damage = Damage("skip")
+    with caplog.at_level(logging.WARNING):
+        for _ in range(3):
+            damage.report(InputError("bad", file="x", item="1abc_A"))
+        damage.report(InputError("bad", file="x", item="2abc_A"))
+    assert damage.records == 2 and sum(damage.count.values()) == 4
+    assert len(caplog.records) == 2
+    with pytest.raises(InputError):
+        Damage("raise").report(InputError("bad"))
+
+
+def test_older_schema_is_refused_at_opening(folder):
+    index = shards.index_path(folder / "b.tfrecord")
+    entry = json.loads(index.read_text())
+    entry["schema_version"] = 0
+    index.write_text(json.dumps(entry) + "\n")
+    with pytest.raises(InputError, match=r"b\.tfrecord: 1aac_A: schema version 0.*tffold-convert"):
+        _set(folder)
+    assert len(_set(folder, "skip")) == 2
+
+
+def test_older_schema_in_the_record_itself(folder, monkeypatch):
+    monkeypatch.setattr(example, "SCHEMA_VERSION", 2)
+    records = _set(folder)
+    with pytest.raises(InputError, match=r"a\.tfrecord: 1aaa_A: schema version 1"):
+        records.read(0)
+
+
+def test_index_of_another_shard(folder):
+    """Records of equal lengths under a wrong index: names tell."""
+    shard = write_shard(folder / "b.tfrecord", [chain(num_res=14, chain_id="1zzz_A", num_msa=5)])
+    index = shards.index_path(shard)
+    index.write_text(index.read_text().replace("1zzz_A", "1aac_A"))
+    with pytest.raises(InputError, match="promises 1aac_A here, the record is 1zzz_A.*delete"):
+        _set(folder).read(2)
+
+
+def test_index_without_a_number_that_sampling_needs(folder):
+    index = shards.index_path(folder / "b.tfrecord")
+    entry = json.loads(index.read_text())
+    del entry["cluster_size"]
+    index.write_text(json.dumps(entry) + "\n")
+    with pytest.raises(InputError, match="no cluster_size.*delete"):
+        _set(folder)
