@@ -80,6 +80,7 @@ def train(
     chief = is_chief(strategy)
     say = say if chief else lambda line: None
     run_dir = Path(config.train.run_dir)
+    feed = Feed(parts.dataset(config), strategy)
     with strategy.scope():
         network = parts.network(config)
         trainer = AlphaFoldTrainer(
@@ -93,7 +94,6 @@ def train(
         say(f"resuming {run_dir} at step {trainer.step}")
     elif config.train.init_from:
         start_from(trainer, config.train.init_from, parts, say)
-    feed = Feed(parts.dataset(config), strategy)
     stopper = StopOnSignal(say)
     saver = Checkpointer(lambda: save(trainer, config) if chief else None, trainer.step)
     watchers = [NonFiniteGuard(feed, config, say), *callbacks, stopper, saver]

@@ -1,0 +1,105 @@
+"""``tffold-fit``: one clear line for each mistake, and an exit code for each ending."""
+
+from __future__ import annotations
+
+import importlib.util
+import signal
+
+import pytest
+
+from tffold.cli import fit
+from tffold.train import parts, run
+from tffold.train.callbacks import NonFiniteError
+
+
+@pytest.fixture
+def config(tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text(f"train: {{run_dir: {tmp_path / 'run'}}}")
+    return str(path)
+
+
+def errors(capsys) -> list[str]:
+    return capsys.readouterr().err.splitlines()
+
+
+def test_unknown_key_is_one_line(config, capsys):
+    assert fit.main([config, "train.stepz=5"]) == fit.EXIT_INPUT
+    (line,) = errors(capsys)
+    assert line.startswith("error: ") and "train.steps" in line
+
+
+def test_missing_file_is_one_line(capsys):
+    assert fit.main(["nowhere.yaml"]) == fit.EXIT_INPUT
+    (line,) = errors(capsys)
+    assert "nowhere.yaml" in line
+
+
+def test_missing_tensorflow_is_one_line(config, capsys, monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "tensorflow" else find(name)
+    )
+    assert fit.main([config]) == fit.EXIT_INPUT
+    (line,) = errors(capsys)
+    assert "tffold[cpu]" in line and "tffold[tpu]" in line
+
+
+SMALL = (
+    "model.evoformer.num_block=0",
+    "model.extra_msa_stack.num_block=0",
+    "model.structure_module.num_layer=1",
+    "model.msa_channel=8",
+    "model.pair_channel=8",
+    "train.batch_size=1",
+)
+
+
+@pytest.mark.parametrize("shards", ["", "nowhere/*.tfrecord"])
+def test_missing_data_is_one_line(config, capsys, tmp_path, shards):
+    chosen = f"data.train=[{tmp_path / shards}]" if shards else "data.train=[]"
+    assert fit.main([config, chosen, *SMALL]) == fit.EXIT_INPUT
+    (line,) = errors(capsys)
+    assert line.startswith("error: ")
+
+
+@pytest.mark.parametrize(("caught", "code"), [(0, 0), (signal.SIGTERM, 75), (signal.SIGINT, 130)])
+def test_each_ending_has_its_code(config, capsys, monkeypatch, caught, code):
+    summary = {
+        "step": 3,
+        "loss": [2.0, None],
+        "lddt_ca": [0.1, 0.5],
+        "seconds_per_step": 0.5,
+        "checkpoint": "somewhere/step-00000003",
+        "tensorboard": "somewhere/tensorboard",
+    }
+    seen = {}
+
+    def train(config, parts, allow_config_change, say):
+        seen.update(steps=config.train.steps, allowed=allow_config_change)
+        return run.Outcome(None, summary, caught)
+
+    monkeypatch.setattr(run, "train", train)
+    assert fit.main([config, "train.steps=50", "--allow-config-change"]) == code
+    assert seen == {"steps": 50, "allowed": True}
+    output = capsys.readouterr().out
+    for part in ("0.1", "0.5", "first 2, last not finite", "tensorboard --logdir somewhere"):
+        assert part in output
+
+
+def test_staying_non_finite_has_its_code(config, capsys, monkeypatch):
+    def train(*arguments, **options):
+        raise NonFiniteError("chains: 1abc_A")
+
+    monkeypatch.setattr(run, "train", train)
+    monkeypatch.setattr(parts, "alphafold_parts", lambda: None)
+    assert fit.main([config]) == fit.EXIT_NON_FINITE
+    assert "1abc_A" in errors(capsys)[0]
+
+
+def test_importing_the_command_line_needs_no_tensorflow():
+    import subprocess
+    import sys
+
+    code = "import sys, tffold.cli.fit, records.cli; sys.exit('tensorflow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
