@@ -11,7 +11,7 @@ import contextlib
 import signal
 import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -142,6 +142,12 @@ def read_chain(task: FileTask, chain: str, options: ConvertOptions) -> Chain:
     """Read one chain of the task's file.  Raises InputError."""
     if not options.distillation:
         return _open_entry(task.path).chain(chain)
+    # A prediction was never released: its file's date says nothing about templates.
+    return replace(_read_model(task), release_date="", resolution=0.0)
+
+
+def _read_model(task: FileTask) -> Chain:
+    """The single chain of a predicted structure, PDB or mmCIF.  Raises InputError."""
     path = Path(task.path)
     data = read_bytes(path)
     if not path.name.lower().removesuffix(".gz").endswith((".pdb", ".ent")):
@@ -162,7 +168,7 @@ def _check_chain(chain: Chain, options: ConvertOptions) -> None:
             "unknown residues", item=", ".join(chain.unknown[:5]),
             mend="leave the chain out or pass --keep-unknown-residues",
         )  # fmt: skip
-    if options.max_release_date:
+    if options.max_release_date and not options.distillation:
         if not chain.release_date:
             raise InputError("no release date, but there is a cut-off date", mend=LEAVE_OUT)
         if chain.release_date > options.max_release_date:

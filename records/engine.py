@@ -11,6 +11,7 @@ import hashlib
 import multiprocessing
 import os
 import shutil
+import signal
 import threading
 import time
 from collections import deque
@@ -116,7 +117,8 @@ class _SplitWriter:
 
 
 def _die_with(parent: int) -> None:
-    """Worker: leave when the main process is gone, however it went."""
+    """Worker: leave when the main process is gone, however it went; Ctrl-C is its business."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def watch() -> None:
         while True:
@@ -170,7 +172,10 @@ class _Pool:
             alone.shutdown(wait=False)
 
     def close(self) -> None:
+        processes = list((self._executor._processes or {}).values())
         self._executor.shutdown(wait=False, cancel_futures=True)
+        for process in processes:  # idle at the end; busy when interrupted
+            process.terminate()
 
 
 def _results(

@@ -189,7 +189,7 @@ def build_features(
         "msa": alignment.msa,
         "deletion_matrix": alignment.deletions,
         **templates,
-        "resolution": 0.0 if distillation else chain.resolution,
+        "resolution": chain.resolution,
         "release_date": chain.release_date,
         "is_distillation": int(distillation),
         "cluster_size": cluster_size,

@@ -110,6 +110,7 @@ class Entry:
         self.path = path
         self.name = entry_name(path)
         data = read_bytes(path) if data is None else data
+        self.size = len(data)
         try:
             # Latin-1 never fails, and only ASCII items are read.
             document = gemmi.cif.read_string(data.decode("latin-1"))

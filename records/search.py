@@ -80,7 +80,7 @@ def check_search(options: SearchOptions) -> None:
     for name in ("uniref90", "mgnify"):
         path = getattr(options, name)
         if path and not os.path.isfile(path):
-            raise InputError("no such FASTA file", file=path, mend=f"check --{name}")
+            raise InputError("no such FASTA file", file=path, mend=_get(name))
     for name in ("bfd", "uniclust30", "pdb70"):
         prefix = getattr(options, name)
         for part in ("a3m", "hhm", "cs219") if prefix else ():
@@ -89,8 +89,13 @@ def check_search(options: SearchOptions) -> None:
                     raise InputError(
                         "no such HH-suite database file",
                         file=f"{prefix}_{part}.{suffix}",
-                        mend=f"check --{name}: the path before _a3m.ffdata",
+                        mend=f"the path before _a3m.ffdata; {_get(name)}",
                     )
+
+
+def _get(database: str) -> str:
+    script = {"uniclust30": "uniref30"}.get(database, database)
+    return f"check --{database}, or get it: AlphaFold's scripts/download_{script}.sh DIR"
 
 
 def run_program(command: Sequence[str], timeout: int) -> None:

@@ -92,8 +92,6 @@ def parent_atom_name(component: str, name: str) -> str:
     """What the parent residue calls this atom (selenium stands where sulphur would)."""
     if name == "SE" and component in ("MSE", "MME", "FME"):
         return "SD"
-    if name in ("SE", "SEG") and component in ("SEC", "CSE"):
-        return "SG"
     return name
 
 

@@ -33,7 +33,7 @@ MAX_SUBSEQUENCE_RATIO = 0.95  # a template inside the query and this long is the
 MIN_REALIGNED_IDENTITY = 0.9
 MIN_ATOMS = 5
 MAX_CA_CA_DISTANCE = 150.0  # Å between residues in sequence; more is a broken file
-_CACHED_ENTRIES = 32
+_CACHED_BYTES = 16 << 20  # of mmCIF text; parsed it takes some fifteen times as much
 
 
 @dataclass
@@ -71,9 +71,12 @@ class TemplateLibrary:
         except InputError:
             entry = None  # one broken template must not cost the chain
         self._entries[name] = entry
-        if len(self._entries) > _CACHED_ENTRIES:
+        while len(self._entries) > 1 and self._held() > _CACHED_BYTES:
             self._entries.popitem(last=False)
         return entry
+
+    def _held(self) -> int:
+        return sum(1024 if entry is None else entry.size for entry in self._entries.values())
 
 
 @lru_cache(maxsize=4)

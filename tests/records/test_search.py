@@ -91,7 +91,7 @@ def test_missing_programs_and_databases(tmp_path, monkeypatch):
 def test_missing_database_files(tmp_path, programs):
     programs("jackhmmer", "")
     programs("hhsearch", "")
-    with pytest.raises(InputError, match="nowhere: no such FASTA file .check --mgnify"):
+    with pytest.raises(InputError, match="nowhere: no such FASTA.*download_mgnify.sh"):
         check_search(SearchOptions(str(tmp_path), mgnify="nowhere"))
     with pytest.raises(InputError, match="db_a3m.ffdata: no such HH-suite database file"):
         check_search(SearchOptions(str(tmp_path), pdb70="db"))

@@ -181,3 +181,12 @@ def test_dates_spare_parsing(tmp_path):
     dates.write_text("[1]")
     with pytest.raises(InputError, match="no table of release dates"):
         read_dates(dates)
+
+
+def test_entries_are_not_all_kept(library, monkeypatch):
+    """The cache of parsed templates is bounded by size."""
+    monkeypatch.setattr("records.templates._CACHED_BYTES", 500_000)
+    fresh = TemplateLibrary(library.files)
+    for name in ("1ubq", "2ofg", "1gbt", "4zhl"):
+        assert fresh.entry(name) is not None
+    assert list(fresh._entries) == ["1gbt", "4zhl"]
