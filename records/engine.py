@@ -15,7 +15,7 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
@@ -27,7 +27,7 @@ from tqdm import tqdm
 from records.convert import ConvertOptions, FileTask, Outcome, convert_file, unreadable
 from records.errors import InputError
 from records.manifest import Journal, Summary, read_summary, reason_group
-from records.shards import ShardWriter
+from records.shards import ShardWriter, masked_crc, scan
 
 SHARD_BYTES = 256 << 20
 _AHEAD = 2  # files in flight per worker
@@ -82,38 +82,59 @@ class _SplitWriter:
         self._plan, self._split, self._output, self._journal = plan, split, output, journal
         self._writer: ShardWriter | None = None
         self._name = ""
-        self._lines: list[dict[str, Any]] = []
 
-    def write(self, outcome: Outcome, line: dict[str, Any]) -> None:
-        if self._writer is not None:
-            if self._writer.size + len(outcome.record) > self._plan.shard_bytes:
-                self.close()
+    def _open(self) -> ShardWriter:
         if self._writer is None:
             self._name = self._plan.shard_name(self._split, self._journal.next_shard(self._split))
             self._writer = ShardWriter(self._output / self._name)
-        self._writer.write(outcome.chain_id, outcome.record, outcome.entry)
+        return self._writer
+
+    def write(self, outcome: Outcome, place: dict[str, int]) -> None:
+        if self._writer is not None:
+            if self._writer.size + len(outcome.record) > self._plan.shard_bytes:
+                self.close()
         entry = outcome.entry
-        self._lines.append(
+        self._open().write(outcome.chain_id, outcome.record, entry)
+        self._journal.write(
             {
                 "chain": outcome.chain_id,
                 "status": "written",
                 "shard": self._name,
                 **{name: entry[name] for name in ("num_res", "num_msa", "num_templates")},
                 **{name: entry[name] for name in ("release_date", "resolution")},
-                **line,
+                **place,
+                "split": self._split,
+                "length": len(outcome.record),
+                "crc": masked_crc(outcome.record),
+                "entry": dict(entry),
             }
         )
+
+    def salvage(self, lines: Sequence[dict[str, Any]]) -> None:
+        """Take over the records of a shard that a killed run left unfinished, while whole."""
+        path = self._output / lines[0]["shard"]
+        left = sorted(path.parent.glob(f".{path.name}.*.partial"), key=lambda p: p.stat().st_size)
+        kept = 0
+        if left:
+            # The new partial file may have the old one's name.
+            source = left[-1].rename(path.with_name(f".{path.name}.salvage.partial"))
+            for line, (_, _, data) in zip(lines, scan(source), strict=False):
+                if not isinstance(data, bytes) or masked_crc(data) != line["crc"]:
+                    break
+                self._open().write(line["chain"], data, line["entry"])
+                kept += 1
+        if kept < len(lines):
+            self._journal.keep(self._split, kept)
+
+    def abandon(self) -> None:
+        if self._writer is not None:
+            self._writer.abandon()
 
     def close(self) -> None:
         if self._writer is not None:
             path = self._writer.close()
-            size = path.stat().st_size
-            self._journal.close_shard(self._split, self._name, size, self._lines)
-            self._writer, self._lines = None, []
-
-    def discard(self) -> None:
-        if self._writer is not None:
-            self._writer.discard()
+            self._writer = None
+            self._journal.close_shard(self._split, self._name, path.stat().st_size)
 
 
 def _die_with(parent: int) -> None:
@@ -179,12 +200,15 @@ class _Pool:
 
 
 def _results(
-    units: Sequence[tuple[int, FileTask]], options: ConvertOptions, workers: int
+    units: Iterable[tuple[int, FileTask, int]], options: ConvertOptions, workers: int
 ) -> Iterator[tuple[int, int, list[Outcome], bool]]:
-    """Unit, index of its first chain here, outcomes, whether it is done; in plan order."""
+    """Unit, index of its first chain here, outcomes, whether it is done; in plan order.
+
+    ``units`` are numbers, files and the first chain wanted of each.
+    """
     if workers <= 1:
-        for unit, task in units:
-            start: int | None = 0
+        for unit, task, begin in units:
+            start: int | None = begin
             while start is not None:
                 first = start
                 outcomes, start = convert_file(task, options, first)
@@ -199,8 +223,8 @@ def _results(
                 following = next(source, None)
                 if following is None:
                     break
-                unit, task = following
-                waiting.append((unit, task, 0, pool.submit(task, 0)))
+                unit, task, begin = following
+                waiting.append((unit, task, begin, pool.submit(task, begin)))
             if not waiting:
                 return
             unit, task, first, future = waiting.popleft()
@@ -224,8 +248,10 @@ def _clear(output: Path, plan: Plan) -> None:
 
 
 def _clear_partials(output: Path, plan: Plan) -> None:
+    """Remove what killed runs left of this part, but for the shards begun just now."""
     for path in output.glob(f"*/.chains{plan.suffix()}-*.partial*"):
-        path.unlink(missing_ok=True)
+        if f".{os.getpid()}.partial" not in path.name:
+            path.unlink(missing_ok=True)
 
 
 def run(
@@ -247,60 +273,54 @@ def run(
     _check_space(output)
     tasks = plan.share()
     journal = Journal(output / f".journal{plan.suffix()}.jsonl", fingerprint)
-    _clear_partials(output, plan)
     writers: dict[str, _SplitWriter] = {}
-    units = [(unit, task) for unit, task in enumerate(tasks) if not journal.unit_done(unit)]
-    bar = tqdm(total=len(tasks), initial=len(tasks) - len(units), unit="file", disable=not progress)
+    for split, lines in journal.open_chains().items():
+        writers[split] = _SplitWriter(plan, split, output, journal)
+        writers[split].salvage(lines)
+    _clear_partials(output, plan)
+    left = list(journal.unfinished(len(tasks)))
+    units = ((unit, tasks[unit], start) for unit, start, _ in left)
+    settled = {unit: later for unit, _, later in left if later}
+    bar = tqdm(total=len(tasks), initial=len(tasks) - len(left), unit="file", disable=not progress)
+    written = journal.summary.written + sum(map(len, journal.open_chains().values()))
     try:
         with bar:
             for unit, first, outcomes, done in _results(units, plan.options, workers):
                 for index, outcome in enumerate(outcomes, start=first):
-                    _settle(unit, index, outcome, plan, output, journal, writers)
+                    place = {"unit": unit, "index": index}
+                    if index in settled.get(unit, ()):
+                        continue
+                    if outcome.written:
+                        if outcome.split not in writers:
+                            writers[outcome.split] = _SplitWriter(
+                                plan, outcome.split, output, journal
+                            )
+                        writers[outcome.split].write(outcome, place)
+                        written += 1
+                    else:
+                        journal.reject(_rejection(outcome, place))
                 if done:
                     journal.close_unit(unit, first + len(outcomes))
                     bar.update()
-                pending = sum(len(writer._lines) for writer in writers.values())
-                bar.set_postfix(
-                    chains=journal.summary.written + pending,
-                    rejected=journal.summary.rejected,
-                    refresh=False,
-                )
+                bar.set_postfix(chains=written, rejected=journal.summary.rejected, refresh=False)
         for writer in writers.values():
             writer.close()
     except BaseException:
         for writer in writers.values():
-            writer.discard()
-        journal.close()
+            writer.abandon()
+        journal.close()  # partial shards stay: the next run takes their records over
         raise
     return journal.finish(manifest, summary_path)
 
 
-def _settle(
-    unit: int,
-    index: int,
-    outcome: Outcome,
-    plan: Plan,
-    output: Path,
-    journal: Journal,
-    writers: dict[str, _SplitWriter],
-) -> None:
-    if journal.chain_done(unit, index):
-        return
-    place = {"unit": unit, "index": index}
-    if not outcome.written:
-        journal.reject(
-            {
-                "chain": outcome.chain_id,
-                "status": "rejected",
-                "reason": outcome.reason,
-                "group": reason_group(outcome.category),
-                **place,
-            }
-        )
-        return
-    if outcome.split not in writers:
-        writers[outcome.split] = _SplitWriter(plan, outcome.split, output, journal)
-    writers[outcome.split].write(outcome, place)
+def _rejection(outcome: Outcome, place: dict[str, int]) -> dict[str, Any]:
+    return {
+        "chain": outcome.chain_id,
+        "status": "rejected",
+        "reason": outcome.reason,
+        "group": reason_group(outcome.category),
+        **place,
+    }
 
 
 def _check_space(output: Path) -> None:

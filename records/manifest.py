@@ -13,7 +13,7 @@ import os
 import re
 from array import array
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -66,20 +66,28 @@ class Summary:
             self.reasons[line["group"]] += 1
 
 
+# What only the journal needs of a line.
+_JOURNAL_ONLY = ("unit", "index", "group", "split", "length", "crc", "entry")
+
+
 class Journal:
     """An append-only file of JSON lines about one plan, resumable after any kill.
 
-    A chain is known by its unit (number of the file in the plan) and its index in it.
+    A chain is known by its unit (number of the file in the plan) and its index in it.  A
+    rejected chain is settled by its line; a written one is open until the line of its shard
+    follows, which stands only when the shard is durable under its name.  Open chains can
+    be salvaged from the shard's partial file.
     """
 
     def __init__(self, path: Path, plan: str) -> None:
         self.path = path
         self.plan = plan
         self.summary = Summary()
-        self._places = array("q")  # unit, index, offset, length of every line, flat
-        self._counts: Counter[int] = Counter()  # unit -> lines
+        self._places = array("q")  # unit, index, offset, length of settled lines, flat
         self._totals: dict[int, int] = {}  # unit -> chains in it, when known
         self._shard_numbers: Counter[str] = Counter()  # split -> shards closed
+        # split -> (unit, index) -> line, offset, length
+        self._open: dict[str, dict[tuple[int, int], tuple[dict[str, Any], int, int]]] = {}
         path.touch()
         self._file = open(path, "r+b")
         try:
@@ -94,16 +102,11 @@ class Journal:
         self._file.truncate(size)
         self._file.seek(size)
         if not size:
-            self._append([json.dumps({"plan": plan})], sync=True)
-        self._partial_units = self._known_parts()
+            self._append({"plan": plan}, sync=True)
 
     def _load(self) -> int:
-        """Take over what is there; the length of the part that is whole.
-
-        The lines of written chains count only with the shard line that follows them.
-        """
-        end = whole = 0
-        pending: list[tuple[dict[str, Any], int, int]] = []
+        """Take over what is there; the length of the part that is whole."""
+        end = 0
         with open(self.path, "rb") as file:
             for number, raw in enumerate(file):
                 try:
@@ -120,89 +123,109 @@ class Journal:
                             mend="choose another --output, or pass --overwrite",
                         )
                 elif "bytes" in line:
-                    self._take_shard(line)
-                    for waiting in pending:
-                        self._take(*waiting)
-                    pending.clear()
+                    self._check_shard(line)
+                    self._commit(line)
                 elif "total" in line:
                     self._totals[line["unit"]] = line["total"]
+                elif "keep" in line:
+                    self._truncate(line["split"], line["keep"])
                 elif line["status"] == "written":
-                    pending.append((line, end, len(raw)))
+                    place = (line["unit"], line["index"])
+                    self._open.setdefault(line["split"], {})[place] = (line, end, len(raw))
                 else:
-                    self._take(line, end, len(raw))
+                    self._settle(line, end, len(raw))
                 end += len(raw)
-                if not pending:
-                    whole = end
-        return whole
+        return end
 
-    def _take_shard(self, line: Mapping[str, Any]) -> None:
+    def _check_shard(self, line: Mapping[str, Any]) -> None:
         path = self.path.parent / line["shard"]
         if not path.is_file() or path.stat().st_size != line["bytes"]:
             raise InputError(
                 "a finished shard is missing or was changed", file=path,
                 mend="convert again with --overwrite",
             )  # fmt: skip
+
+    def _commit(self, line: Mapping[str, Any]) -> None:
+        """The shard's line is out: its chains are settled."""
+        for entry in self._open.pop(line["split"], {}).values():
+            self._settle(*entry)
         self.summary.shards[line["shard"]] = line["bytes"]
         self._shard_numbers[line["split"]] += 1
 
-    def _take(self, line: Mapping[str, Any], offset: int, length: int) -> None:
+    def _settle(self, line: Mapping[str, Any], offset: int, length: int) -> None:
         self._places.extend((line["unit"], line["index"], offset, length))
-        self._counts[line["unit"]] += 1
         self.summary.add(line)
 
-    def _known_parts(self) -> dict[int, set[int]]:
-        """Chains already settled in units that are not settled altogether."""
-        parts: dict[int, set[int]] = {}
-        for place in range(0, len(self._places), 4):
-            unit, index = self._places[place : place + 2]
-            if not self.unit_done(unit):
-                parts.setdefault(unit, set()).add(index)
-        return parts
+    def _truncate(self, split: str, keep: int) -> None:
+        kept = sorted(self._open.get(split, {}).items())[:keep]
+        self._open[split] = dict(kept)
 
-    def unit_done(self, unit: int) -> bool:
-        return unit in self._totals and self._counts[unit] >= self._totals[unit]
+    def _append(self, line: Mapping[str, Any], *, sync: bool = False) -> tuple[int, int]:
+        data = json.dumps(line).encode() + b"\n"
+        offset = self._file.tell()
+        self._file.write(data)
+        self._file.flush()
+        if sync:
+            os.fsync(self._file.fileno())
+        return offset, len(data)
 
-    def chain_done(self, unit: int, index: int) -> bool:
-        return index in self._partial_units.get(unit, ())
+    def open_chains(self) -> dict[str, list[dict[str, Any]]]:
+        """Split -> lines of chains written to a shard that was not closed, in order."""
+        return {
+            split: [line for _, (line, _, _) in sorted(chains.items())]
+            for split, chains in self._open.items()
+            if chains
+        }
+
+    def keep(self, split: str, count: int) -> None:
+        """Of the split's open chains only the first ``count`` could be salvaged."""
+        self._append({"split": split, "keep": count})
+        self._truncate(split, count)
+
+    def unfinished(self, units: int) -> Iterator[tuple[int, int, frozenset[int]]]:
+        """Units that are not done, each with its first open chain and the settled ones after."""
+        places = np.array(self._places, np.int64).reshape(-1, 4)[:, :2]
+        opened = [place for chains in self._open.values() for place in chains]
+        places = np.concatenate([places, np.array(opened, np.int64).reshape(-1, 2)])
+        counts = np.bincount(places[:, 0], minlength=units)
+        places = places[np.lexsort((places[:, 1], places[:, 0]))]
+        starts = np.concatenate([[0], np.cumsum(counts)])
+        for unit in range(units):
+            if unit in self._totals and counts[unit] >= self._totals[unit]:
+                continue
+            # Chains are settled in order; only lost records leave a gap.
+            done = places[starts[unit] : starts[unit + 1], 1]
+            gaps = np.flatnonzero(done != np.arange(len(done)))
+            start = int(gaps[0]) if len(gaps) else len(done)
+            yield unit, start, frozenset(done[start:].tolist())
 
     def next_shard(self, split: str) -> int:
         return self._shard_numbers[split]
 
-    def _append(self, lines: Sequence[str], *, sync: bool = False) -> list[tuple[int, int]]:
-        places = []
-        for line in lines:
-            data = line.encode() + b"\n"
-            places.append((self._file.tell(), len(data)))
-            self._file.write(data)
-        self._file.flush()
-        if sync:
-            os.fsync(self._file.fileno())
-        return places
-
     def reject(self, line: Mapping[str, Any]) -> None:
         """A chain that is settled without a record."""
-        ((offset, length),) = self._append([json.dumps(line)])
-        self._take(line, offset, length)
+        self._settle(line, *self._append(line))
+
+    def write(self, line: dict[str, Any]) -> None:
+        """A chain that is in its split's shard, which is not closed yet."""
+        offset, length = self._append(line)
+        place = (line["unit"], line["index"])
+        self._open.setdefault(line["split"], {})[place] = (line, offset, length)
 
     def close_unit(self, unit: int, total: int) -> None:
         """The unit has so many chains."""
         self._totals[unit] = total
-        self._append([json.dumps({"unit": unit, "total": total})])
+        self._append({"unit": unit, "total": total})
 
-    def close_shard(
-        self, split: str, shard: str, size: int, lines: Sequence[Mapping[str, Any]]
-    ) -> None:
+    def close_shard(self, split: str, shard: str, size: int) -> None:
         """A shard is durable, and so its chains.
 
         A kill before its line is out leaves the shard to be written again, with the same
         bytes under the same name.
         """
         line = {"split": split, "shard": shard, "bytes": size}
-        places = self._append([json.dumps(one) for one in (*lines, line)], sync=True)
-        for entry, (offset, length) in zip(lines, places[:-1], strict=True):
-            self._take(entry, offset, length)
-        self.summary.shards[shard] = size
-        self._shard_numbers[split] += 1
+        self._append(line, sync=True)
+        self._commit(line)
 
     def manifest_lines(self) -> Iterator[bytes]:
         """All chains' lines in plan order, without what only the journal needs."""
@@ -212,7 +235,7 @@ class Journal:
             for _, _, offset, length in places[order].tolist():
                 file.seek(offset)
                 line = json.loads(file.read(length))
-                for name in ("unit", "index", "group"):
+                for name in _JOURNAL_ONLY:
                     line.pop(name, None)
                 yield (json.dumps(line) + "\n").encode()
 

@@ -135,6 +135,12 @@ class ShardWriter:
         _sync_folder(self.path.parent)
         return self.path
 
+    def abandon(self) -> None:
+        """Stop unfinished; what was written stays in the partial file, to be salvaged."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
     def discard(self) -> None:
         """Forget what was written."""
         if self._file is not None:

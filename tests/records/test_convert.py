@@ -133,10 +133,13 @@ def plan_of(shard_bytes=engine.SHARD_BYTES, *extra):
     return replace(plan, shard_bytes=shard_bytes)
 
 
+@pytest.mark.parametrize("damage", [None, "journal", "partial", "lost"])
 @pytest.mark.parametrize("stop_after", [1, 4, 7, 9])
-def test_goes_on_after_a_crash_with_the_same_bytes(tmp_path, monkeypatch, stop_after):
+def test_goes_on_after_a_crash_with_the_same_bytes(tmp_path, monkeypatch, stop_after, damage):
+    """Only what was not done is done; what the crash damaged is done again."""
     plan = plan_of(60_000, "--validation-from", "2004-01-01")
     engine.run(plan, tmp_path / "whole", progress=False)
+    names = [task.name for task in plan.tasks]
     done = []
 
     def counted(task, options, start=0):
@@ -149,15 +152,72 @@ def test_goes_on_after_a_crash_with_the_same_bytes(tmp_path, monkeypatch, stop_a
     with pytest.raises(KeyboardInterrupt):
         engine.run(plan, tmp_path / "cut", progress=False)
     assert not list((tmp_path / "cut").glob("manifest*"))
-    with open(tmp_path / "cut" / ".journal.jsonl", "ab") as journal:
-        journal.write(b'{"chain": "torn')
+    partials = sorted((tmp_path / "cut").glob("*/.*.partial"))
+    assert partials
+    if damage == "journal":
+        with open(tmp_path / "cut" / ".journal.jsonl", "ab") as journal:
+            journal.write(b'{"chain": "torn')
+    for partial in partials:
+        if damage == "partial":
+            partial.write_bytes(partial.read_bytes()[:-100])
+        if damage == "lost":
+            partial.unlink()
     redone = []
     monkeypatch.setattr(
         engine, "convert_file", lambda *a: redone.append(a[0].name) or convert_file(*a)
     )
     engine.run(plan, tmp_path / "cut", progress=False)
     assert content(tmp_path / "cut") == content(tmp_path / "whole")
-    assert len(redone) < 10 if stop_after >= 7 else redone
+    if damage in (None, "journal"):
+        assert redone == names[stop_after:]
+    else:
+        assert set(redone) > set(names[stop_after:])
+
+
+def test_crash_inside_a_file(tmp_path, monkeypatch):
+    """A file of three chains, handed over one by one, goes on at the third."""
+    monkeypatch.setattr(convert_module, "_UNIT_CHAINS", 1)
+    plan = plan_of()
+    engine.run(plan, tmp_path / "whole", progress=False)
+
+    def counted(task, options, start=0):
+        if (task.name, start) == ("1lcd", 2):
+            raise KeyboardInterrupt
+        return convert_file(task, options, start)
+
+    monkeypatch.setattr(engine, "convert_file", counted)
+    with pytest.raises(KeyboardInterrupt):
+        engine.run(plan, tmp_path / "cut", progress=False)
+    redone = []
+
+    def noted(task, options, start=0):
+        redone.append((task.name, start))
+        return convert_file(task, options, start)
+
+    monkeypatch.setattr(engine, "convert_file", noted)
+    engine.run(plan, tmp_path / "cut", progress=False)
+    assert redone[0] == ("1lcd", 2)
+    assert content(tmp_path / "cut") == content(tmp_path / "whole")
+
+
+def test_lost_record_before_a_rejected_chain(tmp_path, monkeypatch):
+    """1lcd_A is written, then B and C are rejected; A's record is lost in the crash."""
+    plan = plan_of()
+    engine.run(plan, tmp_path / "whole", progress=False)
+
+    def counted(task, options, start=0):
+        if task.name == "1pzp":
+            raise KeyboardInterrupt
+        return convert_file(task, options, start)
+
+    monkeypatch.setattr(engine, "convert_file", counted)
+    with pytest.raises(KeyboardInterrupt):
+        engine.run(plan, tmp_path / "cut", progress=False)
+    (partial,) = (tmp_path / "cut").glob("*/.*.partial")
+    partial.write_bytes(partial.read_bytes()[:-1])
+    monkeypatch.setattr(engine, "convert_file", convert_file)
+    engine.run(plan, tmp_path / "cut", progress=False)
+    assert content(tmp_path / "cut") == content(tmp_path / "whole")
 
 
 def test_killed_for_good(converted, tmp_path):
