@@ -201,13 +201,13 @@ def sizing(mmcif_ms: float, seconds_per_megabyte: float, record_per_raw: float) 
     """OpenProteinSet from what was measured here."""
     print(
         "\nEXTRAPOLATED, not run: OpenProteinSet. Time and size as proportional to the bytes of\n"
-        "a3m (random rows here: real ones compress better), 4.6 MB of them a PDB chain (606 GB\n"
+        "a3m (random rows here: real ones compress better), 5.0 MB of them a PDB chain (606 GiB\n"
         "over 131,000) and, assumed, 1.5 MB a distillation chain; for a PDB chain also reading\n"
         "20 templates and, assumed, 0.3 MB of their coordinates."
     )
     print(f"{'set':14}{'chains':>10}{'core-hours':>12}{'TB':>8}{'shards of 256 MB':>18}")
     for name, chains, raw, templates in (
-        ("PDB", 131_000, 4.6, 20),
+        ("PDB", 131_000, 5.0, 20),
         ("distillation", 270_000, 1.5, 0),
     ):
         seconds = raw * seconds_per_megabyte + templates * mmcif_ms / 1000
