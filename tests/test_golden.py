@@ -54,7 +54,7 @@ class Run:
         assert int(batch["num_iter_recycling"][0]) == self.config.model.num_recycle
         training_step = TrainingStep(self.model, self.config, self._losses, self._everything)
 
-        @tf.function(jit_compile=True)
+        @tf.function(autograph=False, jit_compile=True)
         def gradients(parameters):
             zero = tf.zeros([], tf.int32)
             return training_step.example_gradients(parameters, batch, zero, zero)
@@ -115,7 +115,7 @@ def relative_error(value, expected):
 
 def checked_names(case):
     names = [n for n in case.expected() if not n.startswith(("grad_norm:", "grad_global_norm"))]
-    assert len(names) > 50
+    assert len(names) > 40
     return names
 
 
@@ -204,7 +204,7 @@ def test_training_curve(case):
     zeros = [tf.zeros_like(p) for p in start]
     state = TrainState(start, zeros, zeros, start, tf.constant(0), tf.constant(0))
 
-    @tf.function(jit_compile=True)
+    @tf.function(autograph=False, jit_compile=True)
     def update(state, gradients):
         return adam_update(state, gradients, curve["learning_rate"], tf.constant(True), train)
 

@@ -11,16 +11,14 @@ from tffold.geometry.atoms import atom14_to_atom37
 from tffold.geometry.frames import frames_to_atom14_positions, torsion_angles_to_frames
 from tffold.geometry.rigid import (
     QuatAffine,
-    Rigid,
     pre_compose,
+    quat_affine,
     quat_affine_identity,
-    scale_translation,
-    stop_rotation_gradient,
-    to_tensor_7,
 )
 from tffold.model.ipa import InvariantPointAttention
-from tffold.model.module import Module, he_normal, lecun_normal, output_initializer
+from tffold.model.module import Module, bound, he_normal, lecun_normal, output_initializer
 from tffold.model.primitives import LayerNorm, Linear, dropout, fold
+from tffold.model.recompute import recomputing_loop
 
 Tensor = Any
 NUM_TORSION = 7
@@ -96,10 +94,9 @@ class FoldIteration(Module):
         pair: Tensor,
         affine: QuatAffine,
         mask: Tensor,
-        aatype: Tensor,
         key: Tensor | None = None,
-    ) -> tuple[Tensor, QuatAffine, dict[str, Any]]:
-        """-> the new single, the new affine (model units), side chains in Å."""
+    ) -> tuple[Tensor, QuatAffine, Tensor]:
+        """-> the new single, the new affine (model units), unnormalised angles [i, 7, 2]."""
         rate = self.config.dropout_rate
         single += self.invariant_point_attention(single, pair, mask, frames=affine.as_rigid())
         single = self.attention_layer_norm(dropout(single, rate, fold(key, 0)))
@@ -110,18 +107,7 @@ class FoldIteration(Module):
                 act = ops.relu(act)
         single = self.transition_layer_norm(dropout(single + act, rate, fold(key, 1)))
         affine = pre_compose(affine, self.affine_update(single))
-
-        unnormalized = self.rigid_sidechain(single, initial_single)
-        angles = l2_normalize(unnormalized)
-        backbone = scale_translation(affine, self.config.position_scale).as_rigid()
-        frames = torsion_angles_to_frames(aatype, backbone, angles)
-        sidechains = {
-            "angles_sin_cos": angles,
-            "unnormalized_angles_sin_cos": unnormalized,
-            "frames": frames,
-            "atom_pos": frames_to_atom14_positions(aatype, frames),
-        }
-        return single, affine, sidechains
+        return single, affine, self.rigid_sidechain(single, initial_single)
 
 
 class StructureModule(Module):
@@ -136,7 +122,7 @@ class StructureModule(Module):
     def __init__(self, config: ModelConfig):
         super().__init__("structure_module")
         c_s = config.single_channel
-        self.config = config.structure_module
+        self.config, self.remat = config.structure_module, config.remat
         self.single_layer_norm = LayerNorm(c_s, "single_layer_norm")
         self.initial_projection = Linear(c_s, c_s, "initial_projection", lecun_normal)
         self.pair_layer_norm = LayerNorm(config.pair_channel, "pair_layer_norm")
@@ -149,33 +135,56 @@ class StructureModule(Module):
         batch: dict[str, Tensor],
         key: Tensor | None = None,
     ) -> dict[str, Any]:
-        mask, aatype = batch["seq_mask"], batch["aatype"]
+        aatype = batch["aatype"]
+        num_res, num_layer = aatype.shape[0], self.config.num_layer
         initial = self.single_layer_norm(single)
         act = self.initial_projection(initial)
         pair = self.pair_layer_norm(pair)
-        affine = quat_affine_identity((aatype.shape[0],))
-        affines, layers = [], []
-        for i in range(self.config.num_layer):
-            act, affine, sidechains = self.fold_iteration(
-                act, initial, pair, affine, mask, aatype, fold(key, i)
+        variables = self.fold_iteration.trainable_variables
+
+        def run_layer(i: Tensor, state: tuple, _: tuple, shared: tuple) -> tuple[tuple, tuple]:
+            act, quat, trans = state
+            initial, pair, *weights = shared
+            # No gradient through orientations from layer to layer (Algorithm 20, line 20).
+            affine = quat_affine(ops.stop_gradient(quat), trans, normalize=False)
+            with bound(variables, weights):
+                act, affine, angles = self.fold_iteration(
+                    act, initial, pair, affine, batch["seq_mask"], fold(key, i)
+                )
+            return (act, affine.quat, affine.trans), (affine.quat, affine.trans, angles)
+
+        identity = quat_affine_identity((num_res,))
+        state = (act, identity.quat, identity.trans)
+        shared = (initial, pair, *(self.read(v) for v in variables))
+        if self.remat:
+            shapes = ((num_res, 4), (num_res, 3), (num_res, NUM_TORSION, 2))
+            (act, _, _), (quat, trans, unnormalized) = recomputing_loop(
+                run_layer, num_layer, state, shared=shared, output_shapes=shapes
             )
-            affines.append(to_tensor_7(affine))
-            layers.append(sidechains)
-            affine = stop_rotation_gradient(affine)
-        scale = ops.convert_to_tensor([1.0] * 4 + [self.config.position_scale] * 3, "float32")
-        traj = ops.stack(affines) * scale
-        stacked = {
-            name: ops.stack([layer[name] for layer in layers])
-            for name in ("angles_sin_cos", "unnormalized_angles_sin_cos", "atom_pos")
-        }
-        stacked["frames"] = Rigid(
-            ops.stack([layer["frames"].rot for layer in layers]),
-            ops.stack([layer["frames"].trans for layer in layers]),
-        )
-        positions = stacked["atom_pos"][-1]
+        else:
+            layers = []
+            for i in range(num_layer):
+                state, outputs = run_layer(i, state, (), shared)
+                layers.append(outputs)
+            act, _, _ = state
+            quat, trans, unnormalized = (ops.stack(xs) for xs in zip(*layers, strict=True))
+
+        # Everything from here on has a leading layer axis.
+        trans = trans * self.config.position_scale
+        angles = l2_normalize(unnormalized)
+        backbone = quat_affine(quat, trans, normalize=False).as_rigid()
+        frames = torsion_angles_to_frames(aatype, backbone, angles)
+        atom_pos = frames_to_atom14_positions(aatype, frames)
+        traj = ops.concatenate([quat, trans], axis=-1)
+        positions = atom_pos[-1]
         return {
             "traj": traj,
-            "sidechains": stacked,
+            "sidechains": {
+                "angles_sin_cos": angles,
+                "unnormalized_angles_sin_cos": unnormalized,
+                "frames": frames,
+                "atom_pos": atom_pos,
+            },
             "final_affines": traj[-1],
             "final_atom14_positions": positions,
             "final_atom14_mask": batch["atom14_atom_exists"],
