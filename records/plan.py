@@ -60,7 +60,7 @@ def _by_entry(table: Mapping[str, object]) -> dict[str, dict[str, object]]:
     """'1ubq_A' -> value regrouped as '1ubq' -> 'A' -> value."""
     grouped: dict[str, dict[str, object]] = {}
     for chain_id, value in table.items():
-        entry, bar, chain = chain_id.partition("_")
+        entry, bar, chain = chain_id.rpartition("_")
         if bar:
             grouped.setdefault(entry.lower(), {})[chain] = value
     return grouped

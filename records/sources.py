@@ -26,6 +26,8 @@ from records.mmcif import read_bytes
 MSA_SUFFIXES = (".a3m", ".sto", ".stockholm")
 HIT_SUFFIX = ".hhr"
 FEATURES_NAME = "features.pkl"
+# Template searches and, for pairing the chains of complexes, UniProt's.
+_NOT_FOR_MSA = ("pdb", "hmm_output", "uniprot")
 _FOLDERS = ("a3m", "hhr", "msas")
 # AlphaFold's order of databases (supplement 1.2.2); files of none of them come last.
 _DATABASE_ORDER = (("uniref90",), ("bfd", "uniclust", "uniref30", "bfd_uniref"), ("mgnify",))
@@ -176,7 +178,7 @@ def _base(name: str) -> str:
 def is_msa(name: str) -> bool:
     """An alignment for the MSA: neither a template search nor one kept for pairing chains."""
     base = _base(name)
-    return base.endswith(MSA_SUFFIXES) and not base.startswith(("pdb", "uniprot"))
+    return base.endswith(MSA_SUFFIXES) and not base.startswith(_NOT_FOR_MSA)
 
 
 def is_hits(name: str) -> bool:

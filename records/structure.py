@@ -26,8 +26,12 @@ from records.chemistry import (
 )
 from records.errors import InputError
 
-# Atoms of a residue whose type is unknown: what every amino acid but glycine shares.
-UNKNOWN_ATOMS = ("N", "CA", "C", "CB", "O")
+# Atoms taken of a residue, by its letter: its type's, and the last residue's second oxygen.
+# Of an unknown residue (X) what every amino acid but glycine shares.
+ATOMS_OF: dict[str, frozenset[str]] = {
+    "X": frozenset(("N", "CA", "C", "CB", "O", "OXT")),
+    **{one: frozenset((*RESIDUE_ATOMS[three], "OXT")) for one, three in RESTYPE_1TO3.items()},
+}
 AGAIN = "get the file again"
 LEAVE_OUT = "leave the chain out"
 MAX_COORDINATE = 1.0e6  # Å; anything beyond is not a coordinate
@@ -126,8 +130,7 @@ def atoms_to_arrays(
     for atom in atoms:
         by_residue.setdefault(atom.residue, []).append(atom)
     for index, lines in by_residue.items():
-        letter = sequence[index]
-        allowed = UNKNOWN_ATOMS if letter == "X" else RESIDUE_ATOMS[RESTYPE_1TO3[letter]]
+        allowed = ATOMS_OF[sequence[index]]
         keep = _pick_altloc(lines)
         b_values = []
         for atom in lines:

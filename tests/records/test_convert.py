@@ -226,10 +226,14 @@ def test_killed_for_good(converted, tmp_path):
         sys.executable, "-m", "records.cli", *INPUT, "--output", str(tmp_path / "out"),
         "--workers", "2", "--quiet",
     ]  # fmt: skip
-    for delay in (0.5, 0.8, 1.0):
+    journal = tmp_path / "out" / ".journal.jsonl"
+    for lines in (2, 6, 11):
         process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
-        time.sleep(delay)
-        process.send_signal(signal.SIGKILL)
+        while process.poll() is None:
+            if journal.exists() and journal.read_bytes().count(b"\n") >= lines:
+                process.send_signal(signal.SIGKILL)
+                break
+            time.sleep(0.002)
         process.wait()
         for shard in (tmp_path / "out").glob("train/chains*.tfrecord"):
             list(shards.iterate(shard))  # what has a name is whole

@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 import pickle
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -164,6 +165,14 @@ def test_bad_index_says_why(tmp_path, index, message):
     (tmp_path / "x.index").write_text(index)
     with pytest.raises(InputError, match=message):
         find_alignments([tmp_path])
+
+
+def test_names_with_underscores(tmp_path):
+    """The chain is what follows the last one."""
+    shutil.copy(DEMO / "mmcif" / "1ubq.cif.gz", tmp_path / "my_ubi.cif.gz")
+    write(tmp_path / "alignments" / "my_ubi_A", FILES)
+    (task,) = make_tasks([str(tmp_path / "my_ubi.cif.gz")], [str(tmp_path / "alignments")])
+    assert task.name == "my_ubi" and task.alignments["A"].name == "my_ubi_A"
 
 
 def test_missing_and_empty(tmp_path):
