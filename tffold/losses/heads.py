@@ -46,12 +46,11 @@ def masked_msa_loss(
 def predicted_lddt_loss(
     outputs: Tensors, batch: Tensors, config: LossConfig, heads: HeadsConfig
 ) -> dict[str, Tensor]:
-    """Cross-entropy of the binned lDDT-Cα, which itself has no gradient (supplement 1.9.6)."""
+    """Cross-entropy of the binned lDDT-Cα (supplement 1.9.6); bins have no gradient."""
     predicted = outputs["structure_module"]["final_atom_positions"][:, _CA]
     mask = ops.cast(batch["all_atom_mask"][:, _CA], "float32")
     lddt = lddt_per_residue(predicted, batch["all_atom_positions"][:, _CA], mask)
     num_bins = heads.predicted_lddt_num_bins
-    lddt = ops.stop_gradient(lddt)
     true_bin = ops.minimum(ops.cast(ops.floor(lddt * num_bins), "int32"), num_bins - 1)
     error = softmax_cross_entropy(outputs["predicted_lddt"]["logits"], true_bin)
     return {"loss": masked_mean(error, mask) * resolution_filter(batch, config)}
@@ -66,7 +65,7 @@ def predicted_aligned_error_loss(
     whose error is zero but for rounding, is in bin 0 or 1 as the compiler
     happens to fuse the trajectory's scaling into the subtraction.
     """
-    frames = rigid.from_tensor_7(ops.stop_gradient(outputs["structure_module"]["final_affines"]))
+    frames = rigid.from_tensor_7(outputs["structure_module"]["final_affines"])
     true_frames = rigid.from_tensor_7(batch["backbone_affine_tensor"])
 
     def local(r: rigid.Rigid) -> Tensor:

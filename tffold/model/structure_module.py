@@ -170,12 +170,15 @@ class StructureModule(Module):
             quat, trans, unnormalized = (ops.stack(xs) for xs in zip(*layers, strict=True))
 
         # Everything from here on has a leading layer axis.
+        # Scaled last and as one array: XLA then fuses the product into the subtraction of the
+        # aligned error, and decides its diagonal's bin, as it does with DeepMind's code.
+        scale = ops.convert_to_tensor([1.0] * 4 + [self.config.position_scale] * 3, "float32")
+        traj = ops.concatenate([quat, trans], axis=-1) * scale
         trans = trans * self.config.position_scale
         angles = l2_normalize(unnormalized)
         backbone = quat_affine(quat, trans, normalize=False).as_rigid()
         frames = torsion_angles_to_frames(aatype, backbone, angles)
         atom_pos = frames_to_atom14_positions(aatype, frames)
-        traj = ops.concatenate([quat, trans], axis=-1)
         positions = atom_pos[-1]
         return {
             "traj": traj,
