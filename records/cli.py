@@ -6,7 +6,7 @@ import argparse
 import datetime
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from records.convert import ConvertOptions
@@ -39,7 +39,7 @@ def _part(text: str) -> tuple[int, int]:
     raise argparse.ArgumentTypeError(f"{text!r} is not I/N with I from 0 to N-1")
 
 
-def _whole(least: int):
+def _whole(least: int) -> Callable[[str], int]:
     def parse(text: str) -> int:
         if not text.lstrip("-").isdigit() or int(text) < least:
             raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least} on")

@@ -280,6 +280,7 @@ def run(
     _clear_partials(output, plan)
     left = list(journal.unfinished(len(tasks)))
     units = ((unit, tasks[unit], start) for unit, start, _ in left)
+    workers = min(workers, len(left))
     settled = {unit: later for unit, _, later in left if later}
     bar = tqdm(total=len(tasks), initial=len(tasks) - len(left), unit="file", disable=not progress)
     written = journal.summary.written + sum(map(len, journal.open_chains().values()))

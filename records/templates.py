@@ -47,6 +47,7 @@ class TemplateLibrary:
     files: Mapping[str, Path]
     dates: Mapping[str, str] = field(default_factory=dict)
     _entries: OrderedDict[str, Entry | None] = field(default_factory=OrderedDict)
+    _known: dict[str, str | None] = field(default_factory=dict)
 
     @classmethod
     def open(cls, folder: str | os.PathLike, dates: str | os.PathLike | None) -> TemplateLibrary:
@@ -55,10 +56,15 @@ class TemplateLibrary:
 
     def date(self, name: str) -> str | None:
         """The entry's release date, '' if it has none, None if the entry is not here."""
-        if name in self.dates and name in self.files:
-            return self.dates[name]
-        entry = self.entry(name)
-        return None if entry is None else entry.release_date
+        if name not in self.files:
+            return None
+        if name not in self._known:
+            if name in self.dates:
+                self._known[name] = self.dates[name]
+            else:  # parsed for its date once, however soon the entry itself is forgotten
+                entry = self.entry(name)
+                self._known[name] = None if entry is None else entry.release_date
+        return self._known[name]
 
     def entry(self, name: str) -> Entry | None:
         """The parsed entry, None if it is not here or cannot be read."""
