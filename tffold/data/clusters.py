@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from records.chemistry import GAP_INDEX
+from tffold.data.python_op import python_op
 
 Tensor = Any
 
@@ -102,7 +103,7 @@ def assign(centres: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
 def assign_op(centres: Tensor, rows: Tensor) -> Tensor:
     """``assign`` inside a graph."""
-    assignment = tf.numpy_function(assign, [centres, rows], tf.int32, stateful=False)
+    assignment = python_op(assign, [centres, rows], tf.int32, stateful=False)
     return tf.ensure_shape(assignment, [None])
 
 

@@ -23,6 +23,7 @@ from tffold.data import inputs, keys
 from tffold.data.crop import draw_crop_start, draw_templates
 from tffold.data.features import make_features
 from tffold.data.keys import Draw
+from tffold.data.python_op import python_op
 from tffold.data.reader import Damage, RecordSet
 from tffold.data.recipe import Recipe
 from tffold.data.sampling import Schedule
@@ -154,6 +155,16 @@ def padded_size(num_res: int, buckets: list[int]) -> int:
     return -(-num_res // last) * last
 
 
+def _padded_size_op(num_res: Tensor, buckets: list[int]) -> Tensor:
+    """``padded_size`` inside a graph."""
+
+    def call(num_res: np.ndarray) -> np.ndarray:
+        return np.int32(padded_size(int(num_res), buckets))
+
+    size = python_op(call, [num_res], tf.int32, stateful=False)
+    return tf.ensure_shape(size, [])
+
+
 def _read_op(read: Callable[[int], dict[str, np.ndarray]], position: Tensor) -> dict[str, Tensor]:
     """``read`` inside a graph."""
 
@@ -161,7 +172,7 @@ def _read_op(read: Callable[[int], dict[str, np.ndarray]], position: Tensor) -> 
         raw = read(int(position))
         return [raw[name] for name in RAW]
 
-    values = tf.numpy_function(call, [position], [dtype for dtype, _ in RAW.values()])
+    values = python_op(call, [position], [dtype for dtype, _ in RAW.values()], stateful=True)
     for value, (_, rank) in zip(values, RAW.values(), strict=True):
         value.set_shape([None] * rank)
     return dict(zip(RAW, values, strict=True))
@@ -281,6 +292,7 @@ def training_dataset(
         config, num_recycle=num_recycle, global_batch_size=batch_size, seed=seed
     )
 
+    @tf.autograph.experimental.do_not_convert  # plain graph code: spares tracing time
     def example(number: Tensor) -> dict[str, Tensor]:
         step, place = number // local, number % local
         position = step * batch_size + shard_index * local + place
@@ -336,17 +348,12 @@ def validation_dataset(
                 continue
             yield record
 
+    @tf.autograph.experimental.do_not_convert
     def example(record: Tensor) -> dict[str, Tensor]:
         raw = _read_op(read, record)
         size: Tensor | int = crop_size
         if not crop_size:
-            size = tf.numpy_function(
-                lambda n: np.int32(padded_size(int(n), config.size_buckets)),
-                [tf.size(raw["aatype"])],
-                tf.int32,
-                stateful=False,
-            )
-            size.set_shape([])
+            size = _padded_size_op(tf.size(raw["aatype"]), config.size_buckets)
         features = make_features(raw, seed=seed, recipe=recipe, padded_size=size)
         return {**features, CHAIN_ID: raw[CHAIN_ID]}
 
