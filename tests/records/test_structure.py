@@ -282,3 +282,9 @@ def test_predicted_pdb(tmp_path):
     two = "\n".join(lines + [line[:21] + "B" + line[22:] for line in lines])
     with pytest.raises(InputError, match="A B: 2 protein chains"):
         read_pdb_model(tmp_path / "x.pdb", two, "x")
+
+
+def test_the_first_of_two_lines_for_one_atom_wins():
+    rows = [Atom(0, "GLY", "CA", "", x, 0, 0, 1, 1) for x in (1, 2)]
+    positions, mask, _ = atoms_to_arrays("G", rows)
+    assert positions[0, ATOM_ORDER["CA"], 0] == 1 and mask.sum() == 1
