@@ -1,5 +1,6 @@
 """hhr files and what becomes of their hits."""
 
+import dataclasses
 import gzip
 import json
 from pathlib import Path
@@ -190,3 +191,38 @@ def test_entries_are_not_all_kept(library, monkeypatch):
     for name in ("1ubq", "2ofg", "1gbt", "4zhl"):
         assert fresh.entry(name) is not None
     assert list(fresh._entries) == ["1gbt", "4zhl"]
+
+
+class StubEntry:
+    """An entry whose one chain is what the test made of trypsin."""
+
+    release_date = "1990-01-01"
+
+    def __init__(self, chain):
+        self._chain = chain
+
+    def protein_sequences(self):
+        return {"A": self._chain.sequence}
+
+    def chain(self, name):
+        return self._chain
+
+
+@pytest.mark.parametrize(
+    ("edit", "reason"),
+    [
+        (lambda p, m: None, None),
+        (lambda p, m: p.__setitem__((150, ATOM_ORDER["CA"]), 500.0), "neighbouring C-alphas"),
+        (lambda p, m: m.__setitem__(slice(20, 100), 0), "no atoms where it is aligned"),
+    ],
+)
+def test_useless_structures_are_no_templates(library, trypsin, monkeypatch, edit, reason):
+    positions, mask = trypsin.positions.copy(), trypsin.mask.copy()
+    edit(positions, mask)
+    entry = StubEntry(dataclasses.replace(trypsin, positions=positions, mask=mask))
+    monkeypatch.setattr(TemplateLibrary, "entry", lambda self, name: entry)
+    part = trypsin.sequence[20:100]
+    hit = make_hit(part, part, query_start=20, hit_start=20)
+    features, reasons = template_features([hit], trypsin.sequence, library, "", 20)
+    assert len(features["template_domain_names"]) == (reason is None)
+    assert all(key.startswith(reason) for key in reasons)
