@@ -17,6 +17,8 @@ from records.search import SearchOptions, check_search
 from records.search_missing import search_missing
 from records.templates import TemplateLibrary
 
+BEAM_PARTS = 16
+
 EXAMPLE = """examples:
   tffold-convert --mmcif examples/demo/mmcif --alignments examples/demo/alignments --output out
   tffold-convert --mmcif pdb_mmcif --alignments openproteinset/pdb --output out \\
@@ -119,9 +121,10 @@ def build_parser() -> argparse.ArgumentParser:
         help="convert the I-th of N parts (from 0), for job arrays")
     add("--chain-timeout", type=_whole(0), default=defaults.chain_timeout, metavar="S",
         help="seconds after which a chain is given up, 0 = never (default %(default)s)")
-    add("--runner", metavar="NAME", help="run the N parts of --shard on Apache Beam instead "
+    add("--runner", metavar="NAME", help="spread --parts parts over an Apache Beam runner instead "
         "(DirectRunner, FlinkRunner, SparkRunner, DataflowRunner); needs tffold[beam]")
-    add("--parts", type=_whole(1), default=16, metavar="N", help="parts for --runner")
+    add("--parts", type=_whole(1), metavar="N",
+        help=f"parts to spread with --runner (default {BEAM_PARTS})")
     add("--quiet", action="store_true", help="no progress bar")
     return parser
 
@@ -175,13 +178,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     args, rest = parser.parse_known_args(argv)
     if rest and not args.runner:  # options that are not ours belong to Beam
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if args.runner and args.part != (0, 1):
+        parser.error("--shard is one job of an array; --runner runs all of them: give one")
+    if args.parts and not args.runner:
+        parser.error("--parts belongs to --runner")
     output = Path(args.output)
     try:
         plan = make_plan(args)
         if args.runner:
             from records.beam import run_beam
 
-            summary = run_beam(plan, output, args.runner, args.parts, rest, args.overwrite)
+            parts = args.parts or BEAM_PARTS
+            summary = run_beam(plan, output, args.runner, parts, rest, args.overwrite)
         else:
             summary = run(
                 plan, output, workers=args.workers, overwrite=args.overwrite,

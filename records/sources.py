@@ -30,7 +30,8 @@ FEATURES_NAME = "features.pkl"
 _NOT_FOR_MSA = ("pdb", "hmm_output", "uniprot")
 _FOLDERS = ("a3m", "hhr", "msas")
 # AlphaFold's order of databases (supplement 1.2.2); files of none of them come last.
-_DATABASE_ORDER = (("uniref90",), ("bfd", "uniclust", "uniref30", "bfd_uniref"), ("mgnify",))
+# "uniref.a3m" is ColabFold's, searched before its environmental sequences.
+_DATABASE_ORDER = (("uniref90", "uniref.a3m"), ("bfd", "uniclust", "uniref30"), ("mgnify",))
 
 
 @dataclass(frozen=True)

@@ -351,7 +351,17 @@ def test_bad_arguments_give_one_line(tmp_path, monkeypatch, capsys, arguments, m
     assert error.startswith(message) and error.count("\n") == 1
 
 
-@pytest.mark.parametrize("flag", [["--shard", "2/2"], ["--max-release-date", "soon"], ["--bogus"]])
+@pytest.mark.parametrize(
+    "flag",
+    [
+        ["--shard", "2/2"],
+        ["--max-release-date", "soon"],
+        ["--bogus"],
+        ["--parts", "3"],
+        ["--runner", "DirectRunner", "--shard", "0/2"],
+        ["--workers", "0"],
+    ],
+)
 def test_bad_flags(tmp_path, capsys, flag):
     with pytest.raises(SystemExit) as caught:
         main([*INPUT, "--output", str(tmp_path), *flag])

@@ -120,6 +120,8 @@ def test_order_and_choice():
     assert sorted(names, key=msa_order) == [
         "uniref90_hits.a3m", "small_bfd_hits.sto", "uniclust30.a3m", "mgnify_hits.sto", "z.a3m",
     ]  # fmt: skip
+    colabfold = ["bfd.mgnify30.metaeuk30.smag30.a3m", "uniref.a3m"]
+    assert sorted(colabfold, key=msa_order) == colabfold[::-1]
     assert pick_hits(["a/uniclust.hhr", "a/pdb70_hits.hhr", "x.a3m"]) == "a/pdb70_hits.hhr"
     assert pick_hits(["x.a3m"]) is None
     assert normalized("1UBQ_a") == "1ubq_a" and normalized("AF-P1_X") == "AF-P1_X"
