@@ -172,6 +172,19 @@ def test_first_loss_is_that_of_the_first_step_and_summary_says_so(tmp_path):
     assert summary["checkpoint"].endswith("step-00000004")
 
 
+def test_probe_measures_the_same_batches_before_and_after(tmp_path):
+    go(tmp_path, steps=4, probe_steps=3)
+    go(tmp_path, steps=4, probe_steps=3)  # nothing left to do: no third measurement
+    before, after = (line for line in read_metrics(tmp_path) if "probe/loss" in line)
+    assert (before["step"], after["step"]) == (0, 4)
+    training = [line for line in read_metrics(tmp_path) if "loss" in line]
+    # Step 0's batch is the first of the three; nothing had been learnt then.
+    go(tmp_path / "one", steps=1, probe_steps=1)
+    alone = read_metrics(tmp_path / "one")
+    assert alone[0]["probe/loss"] == pytest.approx(training[0]["loss"], rel=1e-5)
+    assert after["probe/loss"] < before["probe/loss"]
+
+
 def test_logs_that_cannot_be_written_do_not_stop_training(tmp_path):
     (tmp_path / "metrics.jsonl").mkdir(parents=True)  # in the way
     state, said, _ = go(tmp_path, steps=3)

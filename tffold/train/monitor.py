@@ -44,7 +44,8 @@ class Monitor(keras.callbacks.Callback):
         if step == 1 or step % train.log_every == 0 or step >= train.steps:
             self._flush(step)
 
-    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
+    def close(self) -> None:
+        """Writes what is left; to be called however training ended."""
         if self.window:
             self._flush(self.model.step)
         if self.writer is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -102,9 +103,10 @@ def train(
         (run_dir / CONFIG_FILE).write_text(config_lib.to_yaml(config))
         monitor = Monitor(run_dir, config, say)
         watchers = [monitor, Probe(feed, config, monitor.record), *watchers]
+        with contextlib.closing(monitor):
+            fit(trainer, feed, config, watchers)
     else:
-        watchers = [Probe(feed, config, lambda step, scalars: None), *watchers]
-    fit(trainer, feed, config, watchers)
+        fit(trainer, feed, config, [Probe(feed, config, lambda step, scalars: None), *watchers])
     summary = summarise(run_dir, trainer.step)
     if chief:
         (run_dir / SUMMARY_FILE).write_text(json.dumps(summary, indent=1) + "\n")
