@@ -12,6 +12,7 @@ import numpy as np
 from tffold.config import Config, load_config
 
 CONFIGS = Path(__file__).parents[2] / "configs"
+GOLDEN_FOLDER = Path(__file__).parents[1] / "golden"
 
 
 @dataclasses.dataclass

@@ -1,0 +1,138 @@
+"""Looped, recomputing stacks against unrolled ones that keep everything."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from tiny import real_batch, tiny_config
+
+from tffold.model.alphafold import AlphaFold, select_pass
+from tffold.model.recompute import recomputing_loop
+
+
+def loss_and_gradients(remat: bool) -> tuple[dict, list[np.ndarray]]:
+    model = AlphaFold(tiny_config(dropout=0.3, remat=remat), seed=3)
+    batch = {k: tf.constant(v) for k, v in select_pass(real_batch(), 0).items()}
+    weights = [tf.convert_to_tensor(v) for v in model.trainable_variables]
+
+    @tf.function(autograph=False, jit_compile=True)
+    def run(weights):
+        scope = keras.StatelessScope(list(zip(model.trainable_variables, weights, strict=True)))
+        with tf.GradientTape() as tape:
+            tape.watch(weights)
+            with scope:
+                previous = model.first_previous(20)
+                outputs = model.one_pass(batch, previous, tf.constant([5, 7]))
+            heads = ("distogram", "masked_msa", "predicted_lddt", "experimentally_resolved")
+            loss = sum(tf.reduce_sum(tf.square(outputs[h]["logits"])) for h in heads)
+            loss += tf.reduce_sum(outputs["structure_module"]["final_atom14_positions"])
+            loss += tf.reduce_sum(tf.square(outputs["structure_module"]["traj"]))
+        kept = {
+            "msa": outputs["representations"]["msa"],
+            "traj": outputs["structure_module"]["traj"],
+        }
+        unconnected = tf.UnconnectedGradients.ZERO
+        return kept, tape.gradient(loss, weights, unconnected_gradients=unconnected)
+
+    kept, gradients = run(weights)
+    return {k: v.numpy() for k, v in kept.items()}, [g.numpy() for g in gradients]
+
+
+@pytest.fixture(scope="module")
+def both():
+    return loss_and_gradients(remat=True), loss_and_gradients(remat=False)
+
+
+def test_looped_outputs_are_the_unrolled_ones_with_dropout_on(both):
+    (looped, _), (unrolled, _) = both
+    for name, value in unrolled.items():
+        np.testing.assert_allclose(looped[name], value, rtol=1e-4, atol=1e-4 * np.abs(value).max())
+
+
+def test_looped_gradients_are_the_unrolled_ones_with_dropout_on(both):
+    (_, looped), (_, unrolled) = both
+    largest = max(np.abs(g).max() for g in unrolled)
+    assert largest > 0
+    nonzero = 0
+    for a, b in zip(looped, unrolled, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5 * largest)
+        nonzero += bool(np.abs(b).max() > 0)
+    # Only the error head, which the loss here leaves out, may be without gradient.
+    assert nonzero >= len(unrolled) - 2
+
+
+def test_a_loop_by_hand():
+    """x -> w_i x + s, three times, with outputs x_i squared: all gradients by hand."""
+    w, s, x = tf.constant([2.0, 3.0, 5.0]), tf.constant(1.0), tf.constant(1.0)
+
+    def body(i, state, stacked, shared):
+        (value,), (weight,), (offset,) = state, stacked, shared
+        return (weight * value + offset,), (tf.square(value)[None],)
+
+    with tf.GradientTape() as tape:
+        tape.watch([w, s, x])
+        (last,), (squares,) = recomputing_loop(body, 3, (x,), (w,), (s,), output_shapes=((1,),))
+        total = last + tf.reduce_sum(squares)
+    # x0 = 1, x1 = 3, x2 = 10, x3 = 51
+    np.testing.assert_allclose(squares[:, 0], [1.0, 9.0, 100.0])
+    assert float(last) == 51.0
+    dw, ds, dx = tape.gradient(total, [w, s, x])
+    # d/dx3 = 1; d/dx2 = 5 + 2 x2 = 25; d/dx1 = 25 * 3 + 2 x1 = 81; d/dx0 = 81 * 2 + 2 x0 = 164
+    np.testing.assert_allclose(dw, [81.0 * 1.0, 25.0 * 3.0, 1.0 * 10.0])
+    assert float(ds) == 81.0 + 25.0 + 1.0
+    assert float(dx) == 164.0
+
+
+MEMORY = """
+import sys
+import tensorflow as tf
+from tffold.config import AttentionConfig, StackConfig
+from tffold.model.block_stack import BlockStack
+from tffold.model.evoformer import EvoformerBlock
+attention = AttentionConfig(4, 16)
+config = StackConfig(msa_row_attention=attention, msa_column_attention=attention,
+    outer_product_channel=4, triangle_multiplication_channel=16, triangle_attention=attention)
+block = EvoformerBlock(config, 16, 16, False, "block")
+stack = BlockStack(block, int(sys.argv[2]), "stack", sys.argv[1] == "remat")
+stack.build()
+masks = (tf.ones([8, 64]), tf.ones([64, 64]))
+@tf.function(autograph=False, jit_compile=True)
+def gradient(msa, pair):
+    with tf.GradientTape() as tape:
+        tape.watch(pair)
+        _, out = stack((msa, pair), masks)
+        loss = tf.reduce_sum(tf.square(out))
+    return tape.gradient(loss, pair)
+gradient(tf.ones([8, 64, 16]), tf.ones([64, 64, 16]))
+"""
+
+
+def buffer_bytes(folder: Path, mode: str, num_block: int) -> int:
+    """What XLA's buffer assignment of a stack's gradient program comes to."""
+    environment = dict(os.environ, XLA_FLAGS=f"--xla_dump_to={folder} --xla_dump_hlo_as_text")
+    script = [sys.executable, "-c", MEMORY, mode, str(num_block)]
+    root = Path(__file__).parents[2]
+    subprocess.run(script, env=environment, cwd=root, check=True, capture_output=True)
+    reports = [p.read_text() for p in folder.glob("*buffer-assignment.txt")]
+    sizes = [int(n) for text in reports for n in re.findall(r"Total bytes used: (\d+)", text)]
+    return max(sizes)
+
+
+def test_recomputation_saves_memory(tmp_path):
+    """A looped block more costs its input; an unrolled one all that its gradient needs."""
+    used = {
+        (mode, n): buffer_bytes(tmp_path / f"{mode}{n}", mode, n)
+        for mode, n in (("remat", 2), ("remat", 6), ("keep", 2))
+    }
+    inputs = 4 * (8 * 64 * 16 + 64 * 64 * 16)  # bytes of one MSA and one pair activation
+    each = (used["remat", 6] - used["remat", 2]) / 4
+    assert inputs <= each < 1.5 * inputs
+    assert used["keep", 2] > used["remat", 6]
