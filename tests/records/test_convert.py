@@ -121,6 +121,8 @@ def test_small_shards_and_parts(converted, tmp_path, monkeypatch):
         engine.run(replace(plan, part=part, parts=3), tmp_path / "parts", progress=False)
     assert len(list((tmp_path / "parts").glob("summary-*of00003.json"))) == 3
     want = records_of(converted)
+    parts = shards.find_shards([tmp_path / "parts"])
+    assert sum(len(list(shards.iterate(shard))) for shard in parts) == len(WRITTEN)
     for folder in ("small", "parts"):
         found = records_of(tmp_path / folder)
         assert sorted(found) == sorted(want)

@@ -17,6 +17,7 @@ from records.features_pickle import read_features
 from records.mmcif import Entry, mmcif_files
 from records.plan import make_tasks
 from records.sources import (
+    AlignmentRef,
     find_alignments,
     msa_order,
     normalized,
@@ -135,6 +136,8 @@ def test_lists(tmp_path):
     groups = read_duplicates(tmp_path / "dup")
     refs = share_duplicates(find_alignments([tmp_path / "alignments"]), groups)
     assert refs["3def_C"] is refs["1ubq_A"] and "4ghi_A" not in refs
+    own = {"1ubq_A": refs["1ubq_A"], "3def_C": AlignmentRef("3def_C", "elsewhere", "folder")}
+    assert share_duplicates(own, groups)["3def_C"] is own["3def_C"]
     assert read_cluster_sizes(tmp_path / "clusters") == {"1ubq_A": 2, "2abc_B": 2, "9xyz_A": 1}
     assert read_chain_list(tmp_path / "chains") == ["1ubq_A", "2abc_B"]
     tasks = make_tasks(
