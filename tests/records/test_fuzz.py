@@ -94,7 +94,7 @@ damages = st.tuples(
 )
 fuzzed = settings(
     max_examples=EXAMPLES,
-    deadline=5000,  # ms: no damaged file may take long
+    deadline=20_000,  # ms, on a busy machine: no damaged file may take long
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 
