@@ -74,6 +74,9 @@ def test_circular_base_is_refused(tmp_path):
         ("train: {steps: -1}", ["train.steps", "negative"]),
         ("train: {batch_size: 0}", ["train.batch_size", "at least 1"]),
         ("data: {clamp_prob: 1.1}", ["data.clamp_prob", "between 0 and 1"]),
+        ("data: {masked_msa_profile_prob: 0.9}", ["data.masked_msa_uniform_prob", "exceed 1"]),
+        ("data: {size_buckets: []}", ["data.size_buckets", "at least 1"]),
+        ("data: {use_templates: false}", ["model.template.enabled", "data.use_templates"]),
         ("train: {learning_rate: .nan}", ["train.learning_rate", "finite"]),
         (
             "model: {evoformer: {triangle_attention: {num_head: 3, key_dim: 32}}}",

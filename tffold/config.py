@@ -447,9 +447,11 @@ def _check_values(config: Config, source: str) -> None:
             f"{source}: 'train.strategy' must be one of {', '.join(STRATEGIES)}, "
             f"not '{train.strategy}'"
         )
-    if data.on_corrupt not in ("raise", "skip"):
+    _check_data(data, source)
+    if model.template.enabled and not (data.use_templates and data.max_templates):
         raise InputError(
-            f"{source}: 'data.on_corrupt' must be raise or skip, not '{data.on_corrupt}'"
+            f"{source}: 'model.template.enabled' needs 'data.use_templates' and at least one of "
+            "'data.max_templates'"
         )
     for key, attention in _attentions(model, ("model",)):
         if attention.num_head and attention.key_dim % attention.num_head:
@@ -460,6 +462,21 @@ def _check_values(config: Config, source: str) -> None:
     for key in ("adam_beta_1", "adam_beta_2", "ema_decay"):
         if not getattr(train, key) < 1:
             raise InputError(f"{source}: 'train.{key}' must be below 1, not {getattr(train, key)}")
+
+
+def _check_data(data: DataConfig, source: str) -> None:
+    if data.on_corrupt not in ("raise", "skip"):
+        raise InputError(
+            f"{source}: 'data.on_corrupt' must be raise or skip, not '{data.on_corrupt}'"
+        )
+    replaced = ("uniform_prob", "profile_prob", "same_prob")
+    if sum(getattr(data, f"masked_msa_{name}") for name in replaced) > 1:
+        raise InputError(
+            f"{source}: 'data.masked_msa_uniform_prob', '…_profile_prob' and '…_same_prob' "
+            "must not exceed 1 together"
+        )
+    if not data.size_buckets or min(data.size_buckets) < 1:
+        raise InputError(f"{source}: 'data.size_buckets' must hold sizes of at least 1")
 
 
 def _attentions(section: Any, prefix: tuple[str, ...]) -> Iterator[tuple[str, AttentionConfig]]:
