@@ -25,7 +25,9 @@ def go(folder, poison=(), callbacks=(), allow=False, model=None, **fields):
     for name, value in (model or {}).items():
         setattr(config.model, name, value)
     said = []
-    outcome = train(config, fake_parts(frozenset(poison)), allow, callbacks, said.append)
+    outcome = train(
+        config, fake_parts(frozenset(poison), dropout=0.0), allow, callbacks, said.append
+    )
     state = {name: keras.ops.convert_to_numpy(v) for name, v in outcome.trainer.named_state()}
     return state, said, outcome
 

@@ -43,6 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_INPUT
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
     for line in summary_lines(outcome.summary):
         _say(line)
     codes = {0: 0, signal.SIGTERM: EXIT_PREEMPTED, signal.SIGINT: EXIT_INTERRUPTED}
