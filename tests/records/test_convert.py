@@ -301,6 +301,10 @@ def test_splits_and_filters(tmp_path):
     )  # fmt: skip
     assert list(records_of(output)) == ["1gbt_A"]
     assert not len(records_of(output)["1gbt_A"]["template_aatype"])
+    dates = ("--max-release-date", "1998-10-14", "--validation-from", "1998-10-14")
+    output = convert(tmp_path / "day", *dates)  # the day itself counts, for both
+    assert list(records_of(output, "validation")) == ["1a8o_A"]
+    assert "1a7g_E" not in records_of(output)
     output = convert(tmp_path / "date", "--validation-from", "2005-01-01")
     assert list(records_of(output, "validation")) == ["2ofg_X", "4cup_A", "4zhl_U"]
     assert len(records_of(output)) == 6
