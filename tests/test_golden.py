@@ -191,7 +191,14 @@ def test_labels(case):
 
 
 def test_training_curve(case):
-    """Twenty steps: pins clipping, and Adam with epsilon beside the bias-corrected root."""
+    """Twenty steps: pins clipping, and Adam with epsilon beside the bias-corrected root.
+
+    The path is chaotic: moving every parameter by 1e-7 of itself, which is rounding, changes the
+    loss by up to 4e-4 within the first four steps and 4e-2 later, and a parameter's whole way by
+    3 % in the median. So the first four losses are held tightly, the rest and the ways within
+    that band. Epsilon beside the uncorrected root misses the second loss by 3e-2 and the ways by
+    40 %, no clipping the second loss by 3e-3.
+    """
     curve = case.curve()
     if curve is None:
         pytest.skip("the case has no curve")
@@ -215,20 +222,22 @@ def test_training_curve(case):
         norms.append(float(scalars["optim/gradient_norm"]))
         parts.append({name: float(scalars[f"loss/{name}/loss"]) for name in curve["parts"][0]})
         state = update(state, gradients)
-    np.testing.assert_allclose(totals, curve["total_loss"], rtol=1e-3)
-    np.testing.assert_allclose(norms, curve["grad_global_norm"], rtol=2e-2)
-    for got, want in zip(parts, curve["parts"], strict=True):
+    np.testing.assert_allclose(totals[:4], curve["total_loss"][:4], rtol=1e-3)
+    np.testing.assert_allclose(totals, curve["total_loss"], rtol=6e-2)
+    np.testing.assert_allclose(norms[:3], curve["grad_global_norm"][:3], rtol=2e-2)
+    for got, want in zip(parts[:3], curve["parts"][:3], strict=True):
         for name, value in want.items():
             assert got[name] == pytest.approx(value, rel=5e-3), name
-    moved = {
-        key: float(tf.norm(after - before))
-        for key, after, before in zip(run.keys, state.parameters, start, strict=True)
-    }
-    assert moved.keys() == curve["parameter_moved_l2"].keys()
-    for key, want in curve["parameter_moved_l2"].items():
+    errors = []
+    expected = case.expected()
+    moved = curve["parameter_moved_l2"]
+    assert moved.keys() == set(run.keys)
+    for key, after, before in zip(run.keys, state.parameters, start, strict=True):
         # Adam moves a parameter whose gradient is rounding by rounding's whims.
-        if float(case.expected()[f"grad_norm:{key}"]) > FLOAT32["tiny"]:
-            assert moved[key] == pytest.approx(want, rel=3e-2), key
+        if float(expected[f"grad_norm:{key}"]) > FLOAT32["tiny"]:
+            errors.append(abs(float(tf.norm(after - before)) / moved[key] - 1.0))
+    assert np.median(errors) < 0.06
+    assert max(errors) < 0.35
 
 
 def test_bfloat16_is_the_same_within_its_error(case):
