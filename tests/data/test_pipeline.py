@@ -422,6 +422,46 @@ def test_inference_example_needs_no_structure_and_no_templates(config):
     np.testing.assert_array_equal(made["msa_feat"][:, :, :30], full["msa_feat"][:, :, :30])
 
 
+def test_clusters_are_those_of_the_masked_centres_over_the_whole_chain(config):
+    """Recomputed from what the batch shows: every extra row, masked centres, deletions."""
+    everything = dataclasses.replace(config, max_extra_msa=64)
+    features = chain(num_res=24, num_msa=50, seed=4)
+    made = pipeline.inference_example(features, everything, num_recycle=1, pad_to=24)
+    alignment = chemistry.MAP_HHBLITS_TO_RESTYPE[features["msa"]]
+    for cycle in range(2):
+        letters = made["msa_feat"][cycle, ..., :23].argmax(-1)
+        assert (letters == 22).any()
+        extra = made["extra_msa"][cycle][made["extra_msa_row_mask"][cycle] > 0]
+        true = made["true_msa"][cycle]
+        assert len(extra) == 42 and len(true) == 8
+        assert sorted(map(tuple, [*true, *extra])) == sorted(map(tuple, alignment))
+        rows = {
+            tuple(row): counts
+            for row, counts in zip(alignment, features["deletion_matrix"], strict=True)
+        }
+        assert len(rows) == 50
+        deletions = np.array([rows[tuple(row)] for row in extra], float)
+        centre_deletions = np.array([rows[tuple(row)] for row in true], float)
+        np.testing.assert_allclose(
+            made["extra_deletion_value"][cycle, :42], np.arctan(deletions / 3) * 2 / np.pi, 1e-6
+        )
+        np.testing.assert_array_equal(made["extra_has_deletion"][cycle, :42], deletions > 0)
+        agreement = ((extra[:, None] == letters) & (letters < 21)).sum(-1)
+        np.testing.assert_array_equal(made["msa_feat"][cycle, ..., 23], centre_deletions > 0)
+        one_hot = np.eye(23)
+        profile, mean = one_hot[letters], centre_deletions.copy()
+        for row, counts, centre in zip(extra, deletions, agreement.argmax(1), strict=True):
+            profile[centre] += one_hot[row]
+            mean[centre] += counts
+        size = profile.sum(-1)
+        np.testing.assert_allclose(
+            made["msa_feat"][cycle, ..., 25:48], profile / size[..., None], atol=1e-5
+        )
+        np.testing.assert_allclose(
+            made["msa_feat"][cycle, ..., 48], np.arctan(mean / size / 3) * 2 / np.pi, atol=1e-5
+        )
+
+
 def test_inference_without_masking(config):
     plain = dataclasses.replace(config, mask_msa_in_inference=False)
     made = pipeline.inference_example(chain(num_res=20), plain, num_recycle=0)

@@ -81,9 +81,6 @@ def assign(centres: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """
     table = _centre_bits(centres)
     num_res, _, words = table.shape
-    everyone = np.zeros(words * 64, np.uint8)
-    everyone[: len(centres)] = 1
-    everyone = np.packbits(everyone, bitorder="little").view(np.uint64)
     assignment = np.empty(len(rows), np.int32)
     for first in range(0, len(rows), _CHUNK_ROWS):
         # [n, R] -> [R, n]: a column's letters side by side
@@ -91,7 +88,8 @@ def assign(centres: np.ndarray, rows: np.ndarray) -> np.ndarray:
         counter = _Counter()
         for column in range(num_res):
             counter.add(table[column].take(letters[column], axis=0))
-        best = np.broadcast_to(everyone, (letters.shape[1], words)).copy()
+        # Bits beyond the last centre count nothing, and the first centre beats them.
+        best = np.full((letters.shape[1], words), ~np.uint64(0))
         for plane in reversed(counter.planes()):
             better = best & plane
             np.copyto(best, better, where=better.any(axis=1, keepdims=True))

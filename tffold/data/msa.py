@@ -17,17 +17,13 @@ Tensor = Any
 
 
 def deleted_blocks(num_rows: Tensor, block_rows: Tensor, starts: Tensor) -> Tensor:
-    """Which rows [N] the blocks cover: ``block_rows`` rows from each start, clipped at the end.
-
-    The query is never covered.
-    """
+    """Which rows [N] the blocks cover: ``block_rows`` rows from each start, clipped at the end."""
     # Count the blocks that begin and end at each row: no [blocks, N] table.
     ones = tf.ones_like(starts)
     edges = tf.tensor_scatter_nd_add(tf.zeros([num_rows + 1], tf.int32), starts[:, None], ones)
     ends = tf.minimum(starts + block_rows, num_rows)
     edges = tf.tensor_scatter_nd_sub(edges, ends[:, None], ones)
-    covered = tf.cumsum(edges)[:num_rows] > 0
-    return covered & (tf.range(num_rows) > 0)
+    return tf.cumsum(edges)[:num_rows] > 0
 
 
 def block_deletion(
@@ -43,7 +39,6 @@ def block_deletion(
     block_rows = tf.cast(tf.floor(fraction * tf.cast(num_rows, tf.float64)), tf.int32)
     others = tf.maximum(num_rows - 1, 1)  # an alignment of the query alone loses nothing
     starts = 1 + keys.integers([num_blocks], key, Draw.BLOCKS, cycle, others)
-    starts = tf.minimum(starts, num_rows)
     return tf.cast(tf.where(~deleted_blocks(num_rows, block_rows, starts))[:, 0], tf.int32)
 
 
