@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
-from keras import ops
 
 Tensor = Any
 Tensors = tuple[Tensor, ...]
@@ -37,7 +36,7 @@ def recomputing_loop(
     float32 of ``output_shapes``.
     """
     state, stacked, shared = (
-        tuple(ops.convert_to_tensor(x) for x in xs) for xs in (state, stacked, shared)
+        tuple(tf.convert_to_tensor(x) for x in xs) for xs in (state, stacked, shared)
     )
     num_state, num_stacked = len(state), len(stacked)
 
