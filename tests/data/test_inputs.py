@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tffold import geometry
 from tffold.data import inputs
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -71,6 +72,19 @@ def test_template_features(case):
             np.testing.assert_array_equal(value, batch[name][0, :count], err_msg=name)
             checked += 1
     assert checked == 7
+    frames = geometry.atom37_to_frames(
+        tf.minimum(features["template_aatype"], 20),
+        features["template_all_atom_positions"],
+        features["template_all_atom_masks"],
+    )
+    known = frames["rigidgroups_gt_exists"][..., 0].numpy()
+    np.testing.assert_array_equal(features["template_backbone_affine_mask"], known)
+    np.testing.assert_allclose(
+        features["template_backbone_affine_tensor"] * known[..., None],
+        geometry.backbone_affine(frames["rigidgroups_gt_frames"]) * known[..., None],
+        atol=1e-4,
+    )
+    assert known.any() or case == "b"
 
 
 def test_no_templates_give_empty_features():

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from records.chemistry import MAP_HHBLITS_TO_RESTYPE
+from records.chemistry import ATOM_ORDER, MAP_HHBLITS_TO_RESTYPE
 from tffold import geometry
 from tffold.data.clusters import NUM_LETTERS
 
 Tensor = Any
 
+_BACKBONE = tuple(ATOM_ORDER[name] for name in ("N", "CA", "C"))
 _TO_RESTYPE = bytes(int(letter) for letter in MAP_HHBLITS_TO_RESTYPE)
 _TO_RESTYPE += bytes(range(len(_TO_RESTYPE), 256))
 
@@ -74,8 +75,10 @@ def template_features(
     aatype = tf.cast(aatype, tf.int32)
     masks = tf.cast(masks, tf.float32)
     beta, beta_mask = geometry.pseudo_beta(aatype, positions, masks)
-    # The backbone frame needs no residue type; a gap has none of its atoms.
-    frames = geometry.atom37_to_frames(tf.minimum(aatype, 20), positions, masks)
+    n, ca, c = (positions[..., atom, :] for atom in _BACKBONE)
+    # The x axis points to C: from_3_points wants a point opposite to it.
+    backbone = geometry.rigid.from_3_points(2.0 * ca - c, ca, n)
+    known = tf.reduce_prod(tf.stack([masks[..., atom] for atom in _BACKBONE]), axis=0)
     return {
         "template_aatype": aatype,
         "template_mask": tf.ones_like(sum_probs),
@@ -84,8 +87,6 @@ def template_features(
         "template_all_atom_masks": masks,
         "template_pseudo_beta": beta,
         "template_pseudo_beta_mask": beta_mask,
-        "template_backbone_affine_tensor": geometry.backbone_affine(
-            frames["rigidgroups_gt_frames"]
-        ),
-        "template_backbone_affine_mask": frames["rigidgroups_gt_exists"][..., 0],
+        "template_backbone_affine_tensor": geometry.rigid.to_tensor_7(backbone),
+        "template_backbone_affine_mask": known,
     }
