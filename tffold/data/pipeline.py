@@ -83,7 +83,12 @@ def training_plan(
     num_hits: int,
     num_iter_recycling: int,
 ) -> Plan:
-    """Clamp flag, crop and templates of one training example (supplement 1.2.2, 1.2.8)."""
+    """Clamp flag, crop and templates of one training example (supplement 1.2.2, 1.2.8).
+
+    DISCREPANCY: the paper clamps whole batches; a flag per example, as in
+    OpenFold, converges better.  Unlike there it is drawn before the crop, so
+    that both crop rules are used.
+    """
     random = keys.generator(seed, position, Draw.PLAN)
     clamped = random.random() < config.clamp_prob
     start = draw_crop_start(random, num_res, config.crop_size, clamped=clamped)
