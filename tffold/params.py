@@ -30,7 +30,7 @@ _MOST_NAMED = 5
 
 def parameter_shapes(model: AlphaFold) -> dict[str, tuple[int, ...]]:
     """DeepMind's key and shape of every weight of ``model``."""
-    return {parameter_key(v): tuple(v.shape) for v in model.trainable_variables}
+    return {parameter_key(v.path): tuple(v.shape) for v in model.trainable_variables}
 
 
 def read_npz(path: str | os.PathLike) -> Params:
@@ -125,7 +125,7 @@ def assign(params: Mapping[str, np.ndarray], model: AlphaFold, source: str) -> N
     """Sets every weight of ``model``; see ``check`` for errors, after which nothing is set."""
     check(params, model, source)
     for variable in model.trainable_variables:
-        variable.assign(params[parameter_key(variable)])
+        variable.assign(params[parameter_key(variable.path)])
 
 
 def load_params(path: str | os.PathLike, model: AlphaFold) -> None:
@@ -140,7 +140,7 @@ def model_params(
     variables = model.trainable_variables
     values = variables if values is None else values
     return {
-        parameter_key(variable): np.asarray(keras.ops.convert_to_numpy(value), np.float32)
+        parameter_key(variable.path): np.asarray(keras.ops.convert_to_numpy(value), np.float32)
         for variable, value in zip(variables, values, strict=True)
     }
 

@@ -53,9 +53,9 @@ def bound(variables: Sequence[keras.Variable], values: Sequence[Tensor]) -> Iter
         _BINDING.reset(token)
 
 
-def parameter_key(variable: keras.Variable) -> str:
-    """The variable's key in DeepMind's parameter files, ``<module path>//<name>``."""
-    *modules, name = variable.path.split("/")
+def parameter_key(path: str) -> str:
+    """The key in DeepMind's parameter files, ``<module path>//<name>``, of a variable's path."""
+    *modules, name = path.split("/")
     return "/".join(m for m in modules if not m.startswith(GROUP)) + "//" + name
 
 
