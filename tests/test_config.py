@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from records.errors import InputError
-from tffold import config as config_lib
-from tffold.config import Config, load_config
+from tffold import config_file
+from tffold.config import Config
+from tffold.config_file import load_config
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
@@ -117,12 +118,12 @@ def test_missing_file(tmp_path):
 
 def test_yaml_round_trip(tmp_path):
     config = load_config(write(tmp_path, "train: {steps: 9, learning_rate: 1e-05, seed: -3}"))
-    again = load_config(write(tmp_path, config_lib.to_yaml(config), "again.yaml"))
+    again = load_config(write(tmp_path, config_file.to_yaml(config), "again.yaml"))
     assert again == config
 
 
 def test_flatten_covers_every_leaf():
-    flat = config_lib.flatten(config_lib.to_dict(Config()))
+    flat = config_file.flatten(config_file.to_dict(Config()))
     assert flat["model.evoformer.triangle_attention.num_head"] == 4
     assert not any(dataclasses.is_dataclass(value) for value in flat.values())
     assert len(flat) > 100

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tffold.config import load_config
+from tffold.config_file import load_config
 from tffold.model.alphafold import AlphaFold
 from tffold.params import parameter_shapes
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tffold.config import Config, load_config
+from tffold.config import Config
+from tffold.config_file import load_config
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 GOLDEN_FOLDER = Path(__file__).parents[1] / "golden"

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from records.errors import InputError
-from tffold.config import load_config
+from tffold.config_file import load_config
 
 EXIT_INPUT = 2  # something that the user can mend
 EXIT_NON_FINITE = 3  # loss or gradient stayed non-finite

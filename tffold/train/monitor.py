@@ -11,7 +11,7 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from tffold import config as config_lib
+from tffold import config_file
 from tffold.config import Config
 from tffold.train.loop import SECONDS, WAIT
 from tffold.train.step import BAD_EXAMPLES, TOTAL
@@ -55,7 +55,7 @@ class Monitor(keras.callbacks.Callback):
         keep_lines(self.run_dir / METRICS_FILE, self.model.step)
         self.writer = tf.summary.create_file_writer(str(self.run_dir / TENSORBOARD_FOLDER))
         with self.writer.as_default(step=self.model.step):
-            tf.summary.text("config", f"```yaml\n{config_lib.to_yaml(self.config)}```")
+            tf.summary.text("config", f"```yaml\n{config_file.to_yaml(self.config)}```")
 
     def record(self, step: int, scalars: dict[str, float]) -> None:
         """Writes scalars everywhere but to the terminal."""

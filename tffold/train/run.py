@@ -11,7 +11,7 @@ from pathlib import Path
 import keras
 
 from records.errors import InputError
-from tffold import config as config_lib
+from tffold import config_file
 from tffold.config import Config
 from tffold.train import checkpoint
 from tffold.train.callbacks import PROBE, Checkpointer, NonFiniteGuard, Probe, StopOnSignal
@@ -100,7 +100,7 @@ def train(
     watchers = [NonFiniteGuard(feed, config, say), *callbacks, stopper, saver]
     if chief:
         run_dir.mkdir(parents=True, exist_ok=True)
-        (run_dir / CONFIG_FILE).write_text(config_lib.to_yaml(config))
+        (run_dir / CONFIG_FILE).write_text(config_file.to_yaml(config))
         monitor = Monitor(run_dir, config, say)
         watchers = [monitor, Probe(feed, config, monitor.record), *watchers]
         with contextlib.closing(monitor):
@@ -122,7 +122,7 @@ def save(trainer: AlphaFoldTrainer, config: Config) -> Path:
     description = {
         "samples": step * config.train.batch_size,
         "seed": config.train.seed,
-        "config": config_lib.to_dict(config),
+        "config": config_file.to_dict(config),
     }
     folder = Path(config.train.run_dir) / CHECKPOINT_FOLDER
     return checkpoint.save(folder, step, arrays, description, config.train.keep_checkpoints)
@@ -185,8 +185,8 @@ def _assign(variable: keras.Variable, value: object, item: str) -> None:
 
 def check_same_config(saved: checkpoint.Checkpoint, config: Config, allowed: bool) -> None:
     """Refuses to go on under settings that would make it another run, unless allowed."""
-    before = config_lib.flatten(saved.description["config"])
-    now = config_lib.flatten(config_lib.to_dict(config))
+    before = config_file.flatten(saved.description["config"])
+    now = config_file.flatten(config_file.to_dict(config))
     changed = [
         f"{key}: {before.get(key)!r} -> {now.get(key)!r}"
         for key in sorted(before.keys() | now.keys())

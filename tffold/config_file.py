@@ -1,0 +1,236 @@
+"""YAML files and overrides to a checked ``Config``, and back."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import types
+import typing
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from records.errors import InputError
+from tffold.config import STRATEGIES, AttentionConfig, Config, DataConfig
+
+_AT_LEAST_ONE = ("num_head", "num_bins", "num_layer", "num_scalar_qk", "num_point_qk")
+BASE_KEY = "base"  # a configuration file to start from, relative to the one that names it
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Reads a YAML file (and the ``base`` it names), applies overrides, checks everything.
+
+    Args:
+      path: the YAML file; it says only what differs from the defaults or its base.
+      overrides: ``dotted.key=value`` strings, as on the command line.
+
+    Raises:
+      InputError: a missing or broken file, an unknown or ill-typed key, a value out of range;
+        the message names the file, the key and, for an unknown key, its nearest neighbour.
+    """
+    merged = _read_tree(Path(path), seen=())
+    for override in overrides:
+        source = f"override '{override}'"
+        key, equals, _ = override.partition("=")
+        if not equals or not key:
+            raise InputError(f"{source}: write it as section.key=value")
+        try:
+            tree = OmegaConf.from_dotlist([override])
+        except (OmegaConfBaseException, YAMLError) as error:
+            raise InputError(f"{source}: {_first_line(error)}") from None
+        merged = OmegaConf.merge(merged, _checked(tree, source))
+    return from_dict(OmegaConf.to_container(merged, resolve=True), str(path))
+
+
+def from_dict(tree: Mapping[str, Any], source: str) -> Config:
+    """A checked ``Config`` from a nested dictionary; ``source`` names it in errors."""
+    _check_tree(Config, tree, source, ())
+    config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), dict(tree)))
+    _check_values(config, source)
+    return config
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    """The whole configuration as nested plain dictionaries."""
+    return dataclasses.asdict(config)
+
+
+def to_yaml(config: Config) -> str:
+    """The whole configuration, defaults included, as YAML that ``load_config`` reads back."""
+    return OmegaConf.to_yaml(OmegaConf.create(to_dict(config)))
+
+
+def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Every setting of a nested dictionary under its dotted key."""
+    return dict(_leaves(tree, ()))
+
+
+def _leaves(tree: Mapping[str, Any], prefix: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, (*prefix, key))
+        else:
+            yield ".".join((*prefix, key)), value
+
+
+def _read_tree(path: Path, seen: tuple[Path, ...]) -> Any:
+    if path in seen:
+        raise InputError(f"{path}: '{BASE_KEY}' leads back to this file; remove the circle")
+    try:
+        tree = OmegaConf.load(path)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such configuration file") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    except (OmegaConfBaseException, YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not valid YAML: {_first_line(error)}") from None
+    if not OmegaConf.is_dict(tree):
+        raise InputError(f"{path}: expected sections such as 'model:' and 'train:' at the top")
+    base = tree.pop(BASE_KEY, None)
+    tree = _checked(tree, str(path))
+    if base is None:
+        return tree
+    if not isinstance(base, str):
+        raise InputError(f"{path}: '{BASE_KEY}' must name a configuration file")
+    return OmegaConf.merge(_read_tree(path.parent / base, (*seen, path)), tree)
+
+
+def _checked(tree: Any, source: str) -> Any:
+    try:
+        container = OmegaConf.to_container(tree, resolve=True)
+    except OmegaConfBaseException as error:
+        raise InputError(f"{source}: {_first_line(error)}") from None
+    _check_tree(Config, container, source, ())
+    return OmegaConf.create(container)
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).splitlines()
+    mark = getattr(error, "problem_mark", None)
+    where = f" (line {mark.line + 1})" if mark is not None else ""
+    return (getattr(error, "problem", None) or lines[0] if lines else type(error).__name__) + where
+
+
+def _check_tree(cls: type, tree: Any, source: str, prefix: tuple[str, ...]) -> None:
+    """Holds a nested dictionary against a dataclass: known keys, right types."""
+    if not isinstance(tree, Mapping):
+        name = ".".join(prefix)
+        raise InputError(f"{source}: '{name}' is a section; give it keys, not {tree!r}")
+    hints = typing.get_type_hints(cls)
+    for key, value in tree.items():
+        dotted = ".".join((*prefix, str(key)))
+        if key not in hints:
+            raise InputError(
+                f"{source}: unknown key '{dotted}'; {_suggestion(dotted, hints, prefix)}"
+            )
+        if dataclasses.is_dataclass(hints[key]):
+            _check_tree(hints[key], value, source, (*prefix, key))
+        elif not _has_type(value, hints[key]):
+            kind = hints[key].__name__ if not typing.get_args(hints[key]) else str(hints[key])
+            raise InputError(f"{source}: '{dotted}' must be {kind}, not {value!r}")
+
+
+def _has_type(value: Any, kind: Any) -> bool:
+    if isinstance(kind, types.GenericAlias):
+        (item,) = typing.get_args(kind)
+        return isinstance(value, list) and all(_has_type(element, item) for element in value)
+    if kind is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if kind is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, kind)
+
+
+def _suggestion(dotted: str, siblings: Iterable[str], prefix: tuple[str, ...]) -> str:
+    """The same name in another section, else the nearest beside the unknown one or anywhere."""
+    beside = [".".join((*prefix, name)) for name in siblings]
+    everywhere = list(flatten(to_dict(Config())))
+    wanted = dotted.rpartition(".")[2]
+    same_name = [key for key in everywhere if key.rpartition(".")[2] == wanted]
+    near = (
+        difflib.get_close_matches(dotted, same_name, 1, 0.0)
+        or difflib.get_close_matches(dotted, beside, 1, 0.7)
+        or difflib.get_close_matches(dotted, everywhere, 1, 0.6)
+    )
+    if near:
+        return f"did you mean '{near[0]}'?"
+    return "known keys here: " + ", ".join(sorted(beside))
+
+
+def _check_values(config: Config, source: str) -> None:
+    """Ranges that a type cannot express."""
+    for key, value in flatten(to_dict(config)).items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise InputError(f"{source}: '{key}' must be finite, not {value}")
+        if isinstance(value, (int, float)) and value < 0 and key != "train.seed":
+            raise InputError(f"{source}: '{key}' must not be negative, not {value}")
+        name = key.rpartition(".")[2]
+        if (
+            name.endswith(("_prob", "_probability", "_fraction", "_rate"))
+            and name != "learning_rate"
+        ):
+            if value > 1:
+                raise InputError(f"{source}: '{key}' must lie between 0 and 1, not {value}")
+        if name in _AT_LEAST_ONE and value < 1:
+            raise InputError(f"{source}: '{key}' must be at least 1, not {value}")
+    train, data, model = config.train, config.data, config.model
+    for key, value in (
+        ("train.batch_size", train.batch_size),
+        ("train.log_every", train.log_every),
+        ("train.checkpoint_every", train.checkpoint_every),
+        ("train.keep_checkpoints", train.keep_checkpoints),
+        ("train.max_non_finite_steps", train.max_non_finite_steps),
+        ("data.crop_size", data.crop_size),
+        ("data.max_msa_clusters", data.max_msa_clusters),
+    ):
+        if value < 1:
+            raise InputError(f"{source}: '{key}' must be at least 1, not {value}")
+    if train.strategy not in STRATEGIES:
+        raise InputError(
+            f"{source}: 'train.strategy' must be one of {', '.join(STRATEGIES)}, "
+            f"not '{train.strategy}'"
+        )
+    _check_data(data, source)
+    if model.template.enabled and not (data.use_templates and data.max_templates):
+        raise InputError(
+            f"{source}: 'model.template.enabled' needs 'data.use_templates' and at least one of "
+            "'data.max_templates'"
+        )
+    for key, attention in _attentions(model, ("model",)):
+        if attention.num_head and attention.key_dim % attention.num_head:
+            raise InputError(
+                f"{source}: '{key}.key_dim' ({attention.key_dim}) must be a multiple of "
+                f"'{key}.num_head' ({attention.num_head})"
+            )
+    for key in ("adam_beta_1", "adam_beta_2", "ema_decay"):
+        if not getattr(train, key) < 1:
+            raise InputError(f"{source}: 'train.{key}' must be below 1, not {getattr(train, key)}")
+
+
+def _check_data(data: DataConfig, source: str) -> None:
+    if data.on_corrupt not in ("raise", "skip"):
+        raise InputError(
+            f"{source}: 'data.on_corrupt' must be raise or skip, not '{data.on_corrupt}'"
+        )
+    replaced = ("uniform_prob", "profile_prob", "same_prob")
+    if sum(getattr(data, f"masked_msa_{name}") for name in replaced) > 1:
+        raise InputError(
+            f"{source}: 'data.masked_msa_uniform_prob', '…_profile_prob' and '…_same_prob' "
+            "must not exceed 1 together"
+        )
+    if not data.size_buckets or min(data.size_buckets) < 1:
+        raise InputError(f"{source}: 'data.size_buckets' must hold sizes of at least 1")
+
+
+def _attentions(section: Any, prefix: tuple[str, ...]) -> Iterator[tuple[str, AttentionConfig]]:
+    for item in dataclasses.fields(section):
+        value, path = getattr(section, item.name), (*prefix, item.name)
+        if isinstance(value, AttentionConfig):
+            yield ".".join(path), value
+        elif dataclasses.is_dataclass(value):
+            yield from _attentions(value, path)
