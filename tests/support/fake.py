@@ -114,6 +114,7 @@ def fake_dataset(config: Config, poison: frozenset[int] = frozenset()):
         }
         return tf.data.Dataset.from_generator(rows, output_signature=signature)
 
+    dataset.skipped = 0
     return dataset
 
 

@@ -19,8 +19,10 @@ class DatasetFactory(Protocol):
 
     Elements are dictionaries of this shard's examples [B / num_shards, C, ...], with the chains'
     names under ``chain_id`` [B / num_shards]; shard ``i`` holds the ``i``-th part of the global
-    batch.
+    batch. ``skipped`` counts the damaged records that were passed over so far.
     """
+
+    skipped: int
 
     def __call__(
         self, *, start_step: int, num_shards: int = 1, shard_index: int = 0

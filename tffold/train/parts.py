@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
+
+import tensorflow as tf
 
 from tffold import params
 from tffold.config import Config
@@ -22,29 +23,44 @@ def alphafold_parts() -> Parts:
     """What ``tffold-fit`` trains."""
     return Parts(
         network=lambda config: AlphaFold(config.model, seed=config.train.seed),
-        dataset=_dataset,
+        dataset=TrainingData,
         loss_fn=_loss_fn,
         metric_fn=_metric_fn,
         load_npz=lambda network, path: params.load_params(path, network),
     )
 
 
-def _dataset(config: Config) -> DatasetFactory:
-    train, num_recycle = config.train, config.model.num_recycle
-    reader = pipeline.TrainingReader(
-        config.data,
-        num_recycle=num_recycle,
-        global_batch_size=train.batch_size,
-        seed=train.seed,
-    )
-    return functools.partial(
-        pipeline.training_dataset,
-        config.data,
-        num_recycle=num_recycle,
-        batch_size=train.batch_size,
-        seed=train.seed,
-        reader=reader,
-    )
+class TrainingData(DatasetFactory):
+    """``tffold.data``'s training set under a configuration, however often it is started."""
+
+    def __init__(self, config: Config) -> None:
+        train = config.train
+        self.data, self.num_recycle = config.data, config.model.num_recycle
+        self.batch_size, self.seed = train.batch_size, train.seed
+        self.reader = pipeline.TrainingReader(
+            self.data,
+            num_recycle=self.num_recycle,
+            global_batch_size=self.batch_size,
+            seed=self.seed,
+        )
+
+    @property
+    def skipped(self) -> int:
+        return self.reader.damage.records
+
+    def __call__(
+        self, *, start_step: int, num_shards: int = 1, shard_index: int = 0
+    ) -> tf.data.Dataset:
+        return pipeline.training_dataset(
+            self.data,
+            num_recycle=self.num_recycle,
+            batch_size=self.batch_size,
+            seed=self.seed,
+            start_step=start_step,
+            num_shards=num_shards,
+            shard_index=shard_index,
+            reader=self.reader,
+        )
 
 
 def _loss_fn(config: Config) -> LossFunction:

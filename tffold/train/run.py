@@ -108,6 +108,9 @@ def train(
     else:
         fit(trainer, feed, config, [Probe(feed, config, lambda step, scalars: None), *watchers])
     summary = summarise(run_dir, trainer.step)
+    if feed.factory.skipped:
+        summary["skipped_records"] = feed.factory.skipped
+        say(f"warning: {feed.factory.skipped} damaged records were skipped; convert them again")
     if chief:
         (run_dir / SUMMARY_FILE).write_text(json.dumps(summary, indent=1) + "\n")
     return Outcome(trainer, summary, stopper.caught)
