@@ -60,13 +60,14 @@ def test_looped_outputs_are_the_unrolled_ones_with_dropout_on(both):
 def test_looped_gradients_are_the_unrolled_ones_with_dropout_on(both):
     (_, looped), (_, unrolled) = both
     largest = max(np.abs(g).max() for g in unrolled)
-    assert largest > 0
-    nonzero = 0
+    zero = 0
     for a, b in zip(looped, unrolled, strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5 * largest)
-        nonzero += bool(np.abs(b).max() > 0)
-    # Only the error head, which the loss here leaves out, may be without gradient.
-    assert nonzero >= len(unrolled) - 2
+        scale = np.abs(b).max()
+        zero += scale == 0
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-3 * scale + 1e-7 * largest)
+    # The error head, which the loss here leaves out (2), and weights that multiply the zeros
+    # which the first pass recycles (3).
+    assert zero == 5
 
 
 def test_a_loop_by_hand():
