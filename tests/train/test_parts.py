@@ -1,16 +1,24 @@
-"""The real data set behind training: it counts what it had to skip."""
+"""The real parts behind training: data that count what they skip, weights from a file."""
 
 from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
+import pytest
 from fake import fake_config
 from run_fake import fake_parts
 from synthetic import chain, write_shard
+from tiny import tiny_config
 
-from tffold.config import Config, DataConfig, FilterConfig
-from tffold.train.parts import TrainingData
-from tffold.train.run import train
+from records.errors import InputError
+from tffold.config import Config, DataConfig, FilterConfig, TrainConfig
+from tffold.model.alphafold import AlphaFold
+from tffold.params import model_params, write_npz
+from tffold.train.parts import TrainingData, alphafold_parts
+from tffold.train.run import start_from, train
+from tffold.train.strategy import build_strategy
+from tffold.train.trainer import AlphaFoldTrainer
 
 
 def test_damaged_records_are_counted(tmp_path):
@@ -49,3 +57,34 @@ def test_a_run_tells_of_skipped_records(tmp_path):
     outcome = train(config, dataclasses.replace(parts, dataset=dataset), False, (), said.append)
     assert any("3 damaged records were skipped" in line for line in said)
     assert outcome.summary["skipped_records"] == 3
+
+
+def test_training_starts_from_deepminds_parameters(tmp_path):
+    """Every weight and its average come from the file; a file that does not fit changes nothing."""
+    config = Config(model=tiny_config())
+    parts = alphafold_parts()
+    source = parts.network(dataclasses.replace(config, train=TrainConfig(seed=8)))
+    path = tmp_path / "params_model_1_ptm.npz"
+    write_npz(path, model_params(source))
+    trainer = AlphaFoldTrainer(
+        parts.network(config),
+        config,
+        build_strategy(config.train),
+        parts.loss_fn(config),
+        parts.metric_fn(config),
+    )
+    said = []
+    start_from(trainer, str(path), parts, said.append)
+    assert str(path) in said[0]
+    wanted = [np.asarray(v) for v in source.trainable_variables]
+    for field in ("parameters", "average"):
+        for value, want in zip(getattr(trainer.state_variables, field), wanted, strict=True):
+            np.testing.assert_array_equal(np.asarray(value), want)
+
+    shallow = tiny_config()
+    shallow.evoformer.num_block = 1
+    write_npz(path, model_params(AlphaFold(shallow, seed=9)))
+    with pytest.raises(InputError, match="of another shape.*1 Evoformer block"):
+        start_from(trainer, str(path), parts, said.append)
+    for value, want in zip(trainer.state_variables.parameters, wanted, strict=True):
+        np.testing.assert_array_equal(np.asarray(value), want)
