@@ -132,7 +132,6 @@ class ModelConfig:
     zero_init: bool = True  # output layers start at zero (supplement 1.11.4)
     remat: bool = True  # recompute each block in the backward pass (supplement 1.11.8)
     bfloat16: bool = False  # trunk in bfloat16, variables and structure module in float32
-    subbatch_size: int = 0  # rows per slice of attention and transitions; 0 = whole
 
 
 @dataclass
@@ -240,7 +239,6 @@ class TrainConfig:
     log_every: int = 10
     checkpoint_every: int = 1000
     keep_checkpoints: int = 5
-    validate_every: int = 0  # steps; 0 = never
     probe_steps: int = 0  # the first so many steps' crops are measured before and after training
 
 

@@ -37,7 +37,6 @@ FREE_ON_RESUME = frozenset(
         "train.run_dir",
         "train.steps",
         "train.tpu",
-        "train.validate_every",
     }
 )
 
