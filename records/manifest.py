@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from records.durable import sync_file
 from records.errors import InputError
 
 
@@ -34,8 +35,7 @@ def write_atomically(path: Path, data: bytes) -> None:
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     with open(partial, "wb") as file:
         file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+        sync_file(file)
     os.replace(partial, path)
 
 
@@ -244,8 +244,7 @@ class Journal:
         partial = manifest.with_name(f".{manifest.name}.{os.getpid()}.partial")
         with open(partial, "wb") as file:
             file.writelines(self.manifest_lines())
-            file.flush()
-            os.fsync(file.fileno())
+            sync_file(file)
         os.replace(partial, manifest)
         self.summary.shards = dict(sorted(self.summary.shards.items()))
         content = {

@@ -22,6 +22,7 @@ from typing import Any, BinaryIO
 import google_crc32c
 
 from records import example
+from records.durable import sync_file, sync_folder
 from records.errors import CorruptRecordError, InputError
 
 SUFFIX = ".tfrecord"
@@ -70,19 +71,6 @@ def index_path(shard: str | os.PathLike) -> Path:
     return Path(f"{os.fspath(shard)}{INDEX_SUFFIX}")
 
 
-def _flush(file: BinaryIO) -> None:
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 class ShardWriter:
     """Writes one shard and its index; nothing appears under its name before ``close``.
 
@@ -120,19 +108,19 @@ class ShardWriter:
         """Make shard and index durable under their names."""
         if self._file is None:
             return self.path
-        _flush(self._file)
+        sync_file(self._file)
         self._file.close()
         self._file = None
         index = index_path(self.path)
         partial_index = self._partial.with_name(self._partial.name + INDEX_SUFFIX)
         with open(partial_index, "wb") as file:
             file.write("".join(line + "\n" for line in self._lines).encode())
-            _flush(file)
+            sync_file(file)
         # A crash in between leaves a shard without index, which reading rebuilds.
         index.unlink(missing_ok=True)
         os.replace(self._partial, self.path)
         os.replace(partial_index, index)
-        _sync_folder(self.path.parent)
+        sync_folder(self.path.parent)
         return self.path
 
     def abandon(self) -> None:

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from golden import GOLDEN_FOLDER, Case, cases
 
-GOLDEN = Path(__file__).parent.parent / "golden"
-CASES = sorted(path.name.removesuffix(".batch.npz") for path in GOLDEN.glob("*.batch.npz"))
+CASES = [case.name for case in cases(GOLDEN_FOLDER)]
 
 
 def load_batch(case: str) -> dict[str, np.ndarray]:
     """The whole batch, leading axis = recycling pass."""
-    with np.load(GOLDEN / f"{case}.batch.npz") as file:
-        return {name: file[name] for name in file.files}
+    return Case(GOLDEN_FOLDER, case).batch()
 
 
 def load_expected(case: str) -> dict[str, np.ndarray]:
     """What the reference answered, without gradient norms."""
-    with np.load(GOLDEN / f"{case}.expected.npz") as file:
-        return {name: file[name] for name in file.files if not name.startswith("grad")}
+    expected = Case(GOLDEN_FOLDER, case).expected()
+    return {name: value for name, value in expected.items() if not name.startswith("grad")}
 
 
 def nest(flat: dict[str, Any]) -> dict[str, Any]:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
+from golden import GOLDEN_FOLDER, Case
 
 from tffold.config import AttentionConfig, ModelConfig, StackConfig, TemplateConfig
-
-GOLDEN = Path(__file__).parents[1] / "golden"
 
 
 def tiny_config(dropout: float = 0.0, **settings: object) -> ModelConfig:
@@ -56,7 +53,7 @@ def tiny_config(dropout: float = 0.0, **settings: object) -> ModelConfig:
 
 def real_batch(num_res: int = 20) -> dict[str, np.ndarray]:
     """Residues 0 to ``num_res`` of a real chain with templates, [2 passes, ...]."""
-    batch = dict(np.load(GOLDEN / "case_a.batch.npz"))
+    batch = Case(GOLDEN_FOLDER, "case_a").batch()
     full = batch["aatype"].shape[1]
     cut = {}
     for name, value in batch.items():

@@ -197,7 +197,7 @@ def test_logs_that_cannot_be_written_do_not_stop_training(tmp_path):
 def test_a_full_disk_ends_the_run_with_the_last_checkpoint_intact(tmp_path, monkeypatch):
     go(tmp_path, steps=2)
     monkeypatch.setattr(
-        checkpoint, "_sync", lambda file: (_ for _ in ()).throw(OSError(28, "No space left"))
+        checkpoint, "sync_file", lambda file: (_ for _ in ()).throw(OSError(28, "No space left"))
     )
     with pytest.raises(checkpoint.CheckpointError, match="No space left"):
         go(tmp_path, steps=6)

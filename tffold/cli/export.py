@@ -17,7 +17,7 @@ def checkpoint_params(path: Path, raw: bool = False) -> dict[str, np.ndarray]:
     """Weights of a checkpoint, or of a run's newest one, under DeepMind's keys.
 
     Args:
-      path: a checkpoint folder, a run folder or its ``checkpoints`` folder.
+      path: a checkpoint folder or a run folder.
       raw: the weights themselves instead of their moving average.
 
     Raises:
@@ -25,11 +25,7 @@ def checkpoint_params(path: Path, raw: bool = False) -> dict[str, np.ndarray]:
     """
     from tffold.model.module import parameter_key
 
-    if (path / checkpoint.DESCRIPTION).exists():
-        saved = checkpoint.load(path)
-    else:
-        folder = path / "checkpoints" if (path / "checkpoints").is_dir() else path
-        saved = checkpoint.load_latest(folder)
+    saved = checkpoint.load_any(path)
     if saved is None:
         raise InputError(f"{path}: no checkpoint here; name one, or a run folder")
     prefix = "parameters/" if raw else "average/"

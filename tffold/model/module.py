@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
@@ -134,7 +135,7 @@ def glorot_uniform(shape: tuple[int, ...], seed: int) -> Tensor:
     [in, out] Glorot; the paper's is used here.
     """
     # [c, h, d] -> [c, h * d]
-    flat = (shape[0], -1 if len(shape) == 1 else int(_product(shape[1:])))
+    flat = (shape[0], math.prod(shape[1:]))
     values = keras.initializers.GlorotUniform(seed)(flat)
     return ops.reshape(values, shape)
 
@@ -151,11 +152,4 @@ def output_initializer(zero_init: bool) -> Initializer:
 def lecun_output(shape: tuple[int, ...], seed: int) -> Tensor:
     """``lecun_normal`` for a projection whose last axis is the output."""
     # [h, d, c] -> [h * d, c]
-    return ops.reshape(lecun_normal((_product(shape[:-1]), shape[-1]), seed), shape)
-
-
-def _product(values: Sequence[int]) -> int:
-    result = 1
-    for value in values:
-        result *= int(value)
-    return result
+    return ops.reshape(lecun_normal((math.prod(shape[:-1]), shape[-1]), seed), shape)

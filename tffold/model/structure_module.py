@@ -14,6 +14,7 @@ from tffold.geometry.rigid import (
     pre_compose,
     quat_affine,
     quat_affine_identity,
+    stop_rotation_gradient,
 )
 from tffold.model.ipa import InvariantPointAttention
 from tffold.model.module import Module, bound, he_normal, lecun_normal, output_initializer
@@ -146,7 +147,7 @@ class StructureModule(Module):
             act, quat, trans = state
             initial, pair, *weights = shared
             # No gradient through orientations from layer to layer (Algorithm 20, line 20).
-            affine = quat_affine(ops.stop_gradient(quat), trans, normalize=False)
+            affine = stop_rotation_gradient(quat_affine(quat, trans, normalize=False))
             with bound(variables, weights):
                 act, affine, angles = self.fold_iteration(
                     act, initial, pair, affine, batch["seq_mask"], fold(key, i)

@@ -16,14 +16,16 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import google_crc32c
 import numpy as np
 
+from records.durable import sync_file, sync_folder
 from records.errors import InputError
 
 FORMAT = 1
+FOLDER = "checkpoints"  # in a run folder
 ARRAYS, DESCRIPTION = "arrays.bin", "checkpoint.json"
 _NAME = re.compile(r"step-(\d{8,})$")
 
@@ -83,11 +85,11 @@ def save(
         body["crc32c"] = _description_crc(body)
         with open(temporary / DESCRIPTION, "w") as file:
             json.dump(body, file, indent=1)
-            _sync(file)
+            sync_file(file)
         if final.exists():
             shutil.rmtree(final)
         os.rename(temporary, final)
-        _sync_folder(folder)
+        sync_folder(folder)
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
         raise CheckpointError(
@@ -131,6 +133,18 @@ def load(path: str | Path) -> Checkpoint:
     return Checkpoint(path, description, arrays)
 
 
+def load_any(path: str | Path, warn: Any = print) -> Checkpoint | None:
+    """A checkpoint folder itself, or the newest whole one of a run folder; else None.
+
+    Raises:
+      CheckpointError: see ``load`` and ``load_latest``.
+    """
+    path = Path(path)
+    if (path / DESCRIPTION).exists():
+        return load(path)
+    return load_latest(path / FOLDER, warn)
+
+
 def load_latest(folder: str | Path, warn: Any = print) -> Checkpoint | None:
     """The newest checkpoint that is whole; tells ``warn`` of each that is not.
 
@@ -168,26 +182,13 @@ def _write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> list[dict[str
                 }
             )
             offset += len(chunk)
-        _sync(file)
+        sync_file(file)
     return table
 
 
 def _description_crc(description: Mapping[str, Any]) -> int:
     body = {key: value for key, value in description.items() if key != "crc32c"}
     return google_crc32c.value(json.dumps(body, sort_keys=True).encode())
-
-
-def _sync(file: IO) -> None:
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _versions() -> dict[str, str]:

@@ -22,7 +22,7 @@ from tffold.train.step import TOTAL, LossFunction, MetricFunction
 from tffold.train.strategy import build_strategy, is_chief
 from tffold.train.trainer import AlphaFoldTrainer
 
-CHECKPOINT_FOLDER, CONFIG_FILE, SUMMARY_FILE = "checkpoints", "config.yaml", "summary.json"
+CONFIG_FILE, SUMMARY_FILE = "config.yaml", "summary.json"
 # Settings that may change between one part of a run and the next: none changes the numbers.
 FREE_ON_RESUME = frozenset(
     {
@@ -86,7 +86,7 @@ def train(
         trainer = AlphaFoldTrainer(
             network, config, strategy, parts.loss_fn(config), parts.metric_fn(config)
         )
-    folder = run_dir / CHECKPOINT_FOLDER
+    folder = run_dir / checkpoint.FOLDER
     latest = checkpoint.load_latest(folder, say)
     if latest is not None:
         check_same_config(latest, config, allow_config_change)
@@ -126,7 +126,7 @@ def save(trainer: AlphaFoldTrainer, config: Config) -> Path:
         "seed": config.train.seed,
         "config": config_file.to_dict(config),
     }
-    folder = Path(config.train.run_dir) / CHECKPOINT_FOLDER
+    folder = Path(config.train.run_dir) / checkpoint.FOLDER
     return checkpoint.save(folder, step, arrays, description, config.train.keep_checkpoints)
 
 
@@ -158,10 +158,7 @@ def start_from(trainer: AlphaFoldTrainer, source: str, parts: Parts, say: Say) -
             average.assign(parameter)
         say(f"starting from the parameters in {path}")
         return
-    if (path / checkpoint.DESCRIPTION).exists():
-        saved = checkpoint.load(path)
-    else:
-        saved = checkpoint.load_latest(path / CHECKPOINT_FOLDER, say)
+    saved = checkpoint.load_any(path, say)
     if saved is None:
         raise InputError(f"{path}: 'train.init_from' names neither a checkpoint nor a run with one")
     kept = []
@@ -214,7 +211,7 @@ def summarise(run_dir: Path, step: int) -> dict[str, object]:
         summary["seconds_per_step"] = seconds[len(seconds) // 2]
     if len(probes) > 1:
         summary["lddt_ca"] = [probes[0][PROBE + LDDT], probes[-1][PROBE + LDDT]]
-    folder = run_dir / CHECKPOINT_FOLDER
+    folder = run_dir / checkpoint.FOLDER
     steps = checkpoint.steps_in(folder)
     summary["checkpoint"] = str(folder / checkpoint.folder_name(steps[-1])) if steps else None
     summary["tensorboard"] = str(run_dir / TENSORBOARD_FOLDER)
