@@ -146,10 +146,20 @@ class AlphaFoldIteration(Module):
         with_heads: bool = True,
     ) -> dict[str, Any]:
         representations = self.evoformer(batch, previous, fold(key, 0))
+        return self.finish(representations, batch, fold(key, 1), with_heads)
+
+    def finish(
+        self,
+        representations: dict[str, Tensor],
+        batch: dict[str, Tensor],
+        key: Tensor | None = None,
+        with_heads: bool = True,
+    ) -> dict[str, Any]:
+        """Structure module and heads on what the trunk made."""
         structure = self.structure_module(
-            representations["single"], representations["pair"], batch, fold(key, 1)
+            representations["single"], representations["pair"], batch, key
         )
-        representations["structure_module"] = structure.pop("act")
+        representations = representations | {"structure_module": structure.pop("act")}
         outputs = {"representations": representations, "structure_module": structure}
         if not with_heads:
             return outputs
@@ -207,6 +217,43 @@ class AlphaFold(keras.Model):
     ) -> dict[str, Any]:
         """One pass on features without the recycling axis; ``seed`` int32 [2] or None."""
         return self.alphafold_iteration(batch, previous, seed)
+
+    def ensembled_pass(
+        self, batch: dict[str, Tensor], previous: dict[str, Tensor]
+    ) -> dict[str, Any]:
+        """One pass whose representations are the mean over the leading axis' samples of the MSA.
+
+        ``batch`` [e, ...] differs along e in nothing but the sampled MSA (supplement 1.11.2);
+        the ``msa`` representation is that of the first sample, as its head can only judge one.
+        """
+        count = batch["aatype"].shape[0]
+        trunk = self.alphafold_iteration.evoformer
+        first = select_pass(batch, 0)
+        if count == 1:
+            return self.alphafold_iteration(first, previous)
+        shapes = self.representation_shapes(first)
+        sums = {name: ops.zeros(shape, "float32") for name, shape in shapes.items()}
+
+        def body(i: Tensor, sums: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+            found = trunk(select_pass(batch, i), previous)
+            weight = {name: 1.0 / count for name in found}
+            weight["msa"] = ops.cast(i == 0, "float32")
+            return i + 1, {name: sums[name] + weight[name] * found[name] for name in found}
+
+        start = ops.zeros((), "int32")
+        _, means = ops.while_loop(lambda i, _: i < count, body, (start, sums))
+        return self.alphafold_iteration.finish(means, first)
+
+    def representation_shapes(self, batch: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
+        """Shapes of what the trunk makes of one pass's features."""
+        c = self.config
+        num_row, num_res = batch["msa_feat"].shape[:2]
+        return {
+            "single": (num_res, c.single_channel),
+            "pair": (num_res, num_res, c.pair_channel),
+            "msa": (num_row, num_res, c.msa_channel),
+            "msa_first_row": (num_res, c.msa_channel),
+        }
 
     def recycle(
         self,
