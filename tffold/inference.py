@@ -86,7 +86,9 @@ class ForwardProgram:
         With a ``tolerance`` (Å) recycling ends early, once a pass changes less than that.
         """
         changes: list[float] = []
-        for outputs, change in self.passes(parameters, features, num_recycle, num_ensemble):
+        outputs: dict[str, Any] = {}
+        for found, change in self.passes(parameters, features, num_recycle, num_ensemble):
+            outputs = found
             changes.append(change)
             if len(changes) > 1 and change < tolerance:
                 break
