@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 STRATEGIES = ("single", "mirrored", "multi_worker", "tpu")
+RANKINGS = ("plddt", "ptm")
 
 
 @dataclass
@@ -240,6 +241,56 @@ class TrainConfig:
     checkpoint_every: int = 1000
     keep_checkpoints: int = 5
     probe_steps: int = 0  # the first so many steps' crops are measured before and after training
+    profile: str = ""  # "100:110": TensorBoard's profiler watches steps 100 to 109
+
+
+@dataclass
+class ValidationConfig:
+    """Whole chains of ``data.validation`` under the averaged weights (supplement 1.11.7)."""
+
+    every: int = 1000  # steps; without ``data.validation`` never
+    max_length: int = 512  # residues; longer chains are left out
+    num_recycle: int = 3  # extra passes, always as many
+    patience: int = 0  # evaluations without a better lDDT-Cα that end training; 0 = never
+    draw_chains: list[str] = field(default_factory=list)  # as pictures and structures
+    draw_count: int = 2  # so many, the shortest, if ``draw_chains`` is empty
+
+
+@dataclass
+class RelaxConfig:
+    """Restrained minimisation of a predicted structure (supplement 1.8.6)."""
+
+    stiffness: float = 10.0  # kcal/mol/Å^2, of the restraint on every heavy atom
+    tolerance: float = 2.39  # kcal/mol/nm, root mean square force at which a round ends
+    max_rounds: int = 3  # each frees the residues that the one before left violated
+    max_iterations: int = 0  # of a round; 0 = until the tolerance is met
+    platform: str = "auto"  # OpenMM's: CPU, CUDA, OpenCL, Reference; auto = the fastest there is
+
+
+@dataclass
+class DistillConfig:
+    """Which predictions, and which of their residues, others may learn from (supplement 1.3)."""
+
+    min_mean_plddt: float = 70.0  # of a chain
+    min_residue_plddt: float = 50.0  # residues at or below it are masked
+    min_mean_divergence: float = 0.5  # of a chain
+    min_residue_divergence: float = 0.5  # the paper's; residues below it are masked
+    max_separation: int = 128  # residues, of the pairs whose distances are judged
+
+
+@dataclass
+class PredictConfig:
+    """Predicting structures; passes are ``model.num_recycle``, sizes ``data.size_buckets``."""
+
+    seed: int = 0  # of the sampled alignment rows
+    num_seeds: int = 1  # predictions of each model
+    num_ensemble: int = 1  # samples of the alignment that are averaged in each pass
+    recycle_tolerance: float = 0.0  # Å; recycling ends once Cα distances change less; 0 = never
+    max_length: int = 2048  # residues; longer sequences are refused
+    rank_by: str = "plddt"  # or ptm, which needs the predicted-aligned-error head
+    plots: bool = True
+    relax: RelaxConfig = field(default_factory=RelaxConfig)
+    distill: DistillConfig = field(default_factory=DistillConfig)
 
 
 @dataclass
@@ -250,3 +301,5 @@ class Config:
     loss: LossConfig = field(default_factory=LossConfig)
     data: DataConfig = field(default_factory=DataConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    predict: PredictConfig = field(default_factory=PredictConfig)
+    validation: ValidationConfig = field(default_factory=ValidationConfig)

@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from records.errors import InputError
-from tffold.config import STRATEGIES, AttentionConfig, Config, DataConfig
+from tffold.config import RANKINGS, STRATEGIES, AttentionConfig, Config, DataConfig
 
 _AT_LEAST_ONE = ("num_head", "num_bins", "num_layer", "num_scalar_qk", "num_point_qk")
 BASE_KEY = "base"  # a configuration file to start from, relative to the one that names it
@@ -165,11 +165,11 @@ def _suggestion(dotted: str, siblings: Iterable[str], prefix: tuple[str, ...]) -
 def _check_values(config: Config, source: str) -> None:
     """Ranges that a type cannot express."""
     for key, value in flatten(to_dict(config)).items():
+        name = key.rpartition(".")[2]
         if isinstance(value, float) and not math.isfinite(value):
             raise InputError(f"{source}: '{key}' must be finite, not {value}")
-        if isinstance(value, (int, float)) and value < 0 and key != "train.seed":
+        if isinstance(value, (int, float)) and value < 0 and name != "seed":
             raise InputError(f"{source}: '{key}' must not be negative, not {value}")
-        name = key.rpartition(".")[2]
         if (
             name.endswith(("_prob", "_probability", "_fraction", "_rate"))
             and name != "learning_rate"
@@ -178,7 +178,7 @@ def _check_values(config: Config, source: str) -> None:
                 raise InputError(f"{source}: '{key}' must lie between 0 and 1, not {value}")
         if name in _AT_LEAST_ONE and value < 1:
             raise InputError(f"{source}: '{key}' must be at least 1, not {value}")
-    train, data, model = config.train, config.data, config.model
+    train, data, model, predict = config.train, config.data, config.model, config.predict
     for key, value in (
         ("train.batch_size", train.batch_size),
         ("train.log_every", train.log_every),
@@ -187,6 +187,8 @@ def _check_values(config: Config, source: str) -> None:
         ("train.max_non_finite_steps", train.max_non_finite_steps),
         ("data.crop_size", data.crop_size),
         ("data.max_msa_clusters", data.max_msa_clusters),
+        ("validation.every", config.validation.every),
+        ("validation.max_length", config.validation.max_length),
     ):
         if value < 1:
             raise InputError(f"{source}: '{key}' must be at least 1, not {value}")
@@ -194,6 +196,16 @@ def _check_values(config: Config, source: str) -> None:
         raise InputError(
             f"{source}: 'train.strategy' must be one of {', '.join(STRATEGIES)}, "
             f"not '{train.strategy}'"
+        )
+    profiled_steps(train.profile, source)
+    if predict.rank_by not in RANKINGS:
+        raise InputError(
+            f"{source}: 'predict.rank_by' must be one of {', '.join(RANKINGS)}, "
+            f"not '{predict.rank_by}'"
+        )
+    if predict.rank_by == "ptm" and not model.heads.predicted_aligned_error:
+        raise InputError(
+            f"{source}: 'predict.rank_by' is ptm, but 'model.heads.predicted_aligned_error' is off"
         )
     _check_data(data, source)
     if model.template.enabled and not (data.use_templates and data.max_templates):
@@ -210,6 +222,19 @@ def _check_values(config: Config, source: str) -> None:
     for key in ("adam_beta_1", "adam_beta_2", "ema_decay"):
         if not getattr(train, key) < 1:
             raise InputError(f"{source}: 'train.{key}' must be below 1, not {getattr(train, key)}")
+
+
+def profiled_steps(setting: str, source: str = "train.profile") -> range:
+    """The steps that ``train.profile`` names, as "100:110"; empty if it is."""
+    if not setting:
+        return range(0)
+    first, colon, end = setting.partition(":")
+    if not (colon and first.isdecimal() and end.isdecimal() and int(first) < int(end)):
+        raise InputError(
+            f"{source}: 'train.profile' must be like 100:110, the first step and the one after "
+            f"the last, not {setting!r}"
+        )
+    return range(int(first), int(end))
 
 
 def _check_data(data: DataConfig, source: str) -> None:

@@ -40,6 +40,8 @@ FREE_ON_RESUME = frozenset(
     }
 )
 
+FREE_SECTIONS = ("predict.",)  # nor does anything in these
+
 Say = Callable[[str], None]
 
 
@@ -189,7 +191,9 @@ def check_same_config(saved: checkpoint.Checkpoint, config: Config, allowed: boo
     changed = [
         f"{key}: {before.get(key)!r} -> {now.get(key)!r}"
         for key in sorted(before.keys() | now.keys())
-        if before.get(key) != now.get(key) and key not in FREE_ON_RESUME
+        if before.get(key) != now.get(key)
+        and key not in FREE_ON_RESUME
+        and not key.startswith(FREE_SECTIONS)
     ]
     if changed and not allowed:
         raise InputError(
