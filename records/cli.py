@@ -27,7 +27,7 @@ EXAMPLE = """examples:
 """
 
 
-def _date(text: str) -> str:
+def iso_date(text: str) -> str:
     try:
         return "" if not text else datetime.date.fromisoformat(text).isoformat()
     except ValueError:
@@ -50,6 +50,33 @@ def _whole(least: int) -> Callable[[str], int]:
     return parse
 
 
+def add_search_arguments(parser: argparse.ArgumentParser) -> None:
+    """What is searched for chains without alignments, and how."""
+    add = parser.add_argument_group("searching, for chains without alignments").add_argument
+    add("--search", metavar="DIR", help="search the databases given below, keep the results in DIR")
+    add("--uniref90", default="", metavar="FASTA", help="JackHMMER (apt-get install hmmer)")
+    add("--mgnify", default="", metavar="FASTA", help="JackHMMER")
+    add("--bfd", default="", metavar="PREFIX", help="HHblits (apt-get install hhsuite)")
+    add("--uniclust30", default="", metavar="PREFIX", help="HHblits; UniRef30 too")
+    add("--pdb70", default="", metavar="PREFIX", help="HHsearch, for templates")
+    add("--search-cpu", type=_whole(1), default=4, metavar="N", help="threads of a program")
+    add("--search-timeout", type=_whole(1), default=7200, metavar="S",
+        help="seconds after which a search is given up (default %(default)s)")
+
+
+def search_options(args: argparse.Namespace) -> SearchOptions | None:
+    """The searches that a command line asks for, if any.  Raises InputError."""
+    if not args.search:
+        return None
+    search = SearchOptions(
+        args.search, args.uniref90, args.mgnify, args.bfd, args.uniclust30, args.pdb70,
+        args.search_cpu, args.search_timeout,
+    )  # fmt: skip
+    check_search(search)
+    Path(args.search).mkdir(parents=True, exist_ok=True)
+    return search
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     defaults = ConvertOptions()
@@ -62,7 +89,7 @@ def build_parser() -> argparse.ArgumentParser:
     add = parser.add_argument_group("input").add_argument
     add("--mmcif", nargs="+", required=True, metavar="PATH",
         help="mmCIF files (.cif, .cif.gz) or folders of them; @FILE reads paths from a list; "
-        "with --distillation also PDB files")
+        "with --distillation also PDB files, and @manifest.jsonl of tffold-predict --distill")
     add("--alignments", nargs="+", default=[], metavar="PATH",
         help="folders of alignments (OpenProteinSet, AlphaFold output, ColabFold a3m, "
         "alignment_db) or alignment_db .index files")
@@ -70,7 +97,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--duplicates", metavar="FILE", help="duplicate_pdb_chains.txt: a line of identical chains "
         "shares one alignment")
     add("--clusters", metavar="FILE", help="sequence clusters, one a line: sampling weights")
-    add("--max-release-date", type=_date, default="", metavar="DATE", help="training cut-off")
+    add("--max-release-date", type=iso_date, default="", metavar="DATE", help="training cut-off")
     add("--min-length", type=_whole(1), default=defaults.min_length)
     add("--max-length", type=_whole(0), default=defaults.max_length, help="0 = any")
     add("--min-msa-depth", type=_whole(1), default=defaults.min_msa_depth)
@@ -84,20 +111,11 @@ def build_parser() -> argparse.ArgumentParser:
     add("--no-templates", action="store_true")
     add("--template-dates", default="", metavar="FILE",
         help="JSON of release dates (OpenFold's mmcif_cache.json): spares parsing")
-    add("--max-template-date", type=_date, default="", metavar="DATE")
+    add("--max-template-date", type=iso_date, default="", metavar="DATE")
     add("--template-lag-days", type=_whole(0), default=defaults.template_lag_days, metavar="N",
         help="templates must be released so many days before the chain (default %(default)s)")
     add("--max-templates", type=_whole(0), default=defaults.max_templates, metavar="N")
-    add = parser.add_argument_group("searching, for chains without alignments").add_argument
-    add("--search", metavar="DIR", help="search the databases given below, keep the results in DIR")
-    add("--uniref90", default="", metavar="FASTA", help="JackHMMER (apt-get install hmmer)")
-    add("--mgnify", default="", metavar="FASTA", help="JackHMMER")
-    add("--bfd", default="", metavar="PREFIX", help="HHblits (apt-get install hhsuite)")
-    add("--uniclust30", default="", metavar="PREFIX", help="HHblits; UniRef30 too")
-    add("--pdb70", default="", metavar="PREFIX", help="HHsearch, for templates")
-    add("--search-cpu", type=_whole(1), default=4, metavar="N", help="threads of a program")
-    add("--search-timeout", type=_whole(1), default=7200, metavar="S",
-        help="seconds after which a search is given up (default %(default)s)")
+    add_search_arguments(parser)
     add = parser.add_argument_group("distillation").add_argument
     add("--distillation", action="store_true",
         help="structures are predictions with confidence (pLDDT) as B-factors; the file's name "
@@ -109,7 +127,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--output", required=True, metavar="DIR", help="shards go to DIR/train, DIR/validation")
     split = parser.add_mutually_exclusive_group()
     split.add_argument("--validation-chains", metavar="FILE", help="these chains are validation")
-    split.add_argument("--validation-from", type=_date, default="", metavar="DATE",
+    split.add_argument("--validation-from", type=iso_date, default="", metavar="DATE",
                        help="chains released then or later are validation")
     add("--shard-size", type=_whole(1), default=SHARD_BYTES >> 20, metavar="MB",
         help="of a shard file (default %(default)s)")
@@ -146,14 +164,7 @@ def make_plan(args: argparse.Namespace) -> Plan:
         if hasattr(args, name)
     }
     options = ConvertOptions(template_folder=templates, **shared)
-    search = None
-    if args.search:
-        search = SearchOptions(
-            args.search, args.uniref90, args.mgnify, args.bfd, args.uniclust30, args.pdb70,
-            args.search_cpu, args.search_timeout,
-        )  # fmt: skip
-        check_search(search)
-        Path(args.search).mkdir(parents=True, exist_ok=True)
+    search = search_options(args)
     tasks = make_tasks(
         args.mmcif,
         args.alignments,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from records.convert import FileTask
 from records.errors import InputError
-from records.mmcif import MMCIF_SUFFIXES, mmcif_files
+from records.mmcif import MMCIF_SUFFIXES, mmcif_files, read_bytes
 from records.sources import (
     AlignmentRef,
     find_alignments,
@@ -23,13 +24,38 @@ _MODEL_SUFFIXES = (".pdb", ".ent", ".pdb.gz", ".ent.gz", *MMCIF_SUFFIXES)
 
 
 def _expand(sources: Sequence[str]) -> list[str]:
-    """'@file' stands for the paths in that file."""
+    """'@file' stands for the paths in that file, or for what a manifest of predictions chose."""
     paths: list[str] = []
     for source in sources:
-        if source.startswith("@"):
+        if source.startswith("@") and source.endswith(".jsonl"):
+            paths += _chosen(Path(source[1:]))
+        elif source.startswith("@"):
             paths += [words[0] for words in read_lines(source[1:])]
         else:
             paths.append(source)
+    return paths
+
+
+def _chosen(manifest: Path) -> list[str]:
+    """The structures that ``tffold-predict --distill`` chose: paths relative to its manifest.
+
+    Raises InputError for a line that is none of a manifest's, or when nothing was chosen.
+    """
+    paths = []
+    for number, line in enumerate(read_bytes(manifest).decode().splitlines(), start=1):
+        try:
+            entry = json.loads(line)
+            if entry["status"] == "selected":
+                paths.append(str(manifest.parent / entry["structure"]))
+        except (ValueError, KeyError, TypeError):
+            raise InputError(
+                "not a line of a distillation manifest",
+                file=manifest,
+                item=f"line {number}",
+                mend="write it again with tffold-predict --distill",
+            ) from None
+    if not paths:
+        raise InputError("no prediction was chosen", file=manifest, mend="lower the thresholds")
     return paths
 
 

@@ -27,7 +27,12 @@ class ForwardProgram:
 
     def __init__(self, network: AlphaFold) -> None:
         self.network = network
-        self._compiled = tf.function(self.run_pass, autograph=False, jit_compile=True)
+        self.compiled_pass = tf.function(self.run_pass, autograph=False, jit_compile=True)
+
+    @property
+    def num_compiled(self) -> int:
+        """For how many shapes it was compiled so far."""
+        return self.compiled_pass.experimental_get_tracing_count()
 
     def run_pass(
         self, parameters: list[tf.Tensor], batch: Features, previous: Features
@@ -70,7 +75,7 @@ class ForwardProgram:
         for index in range(last + 1):
             part = slice(index * num_ensemble, (index + 1) * num_ensemble)
             batch = {name: tf.convert_to_tensor(x[part]) for name, x in features.items()}
-            outputs, previous, change = self._compiled(parameters, batch, previous)
+            outputs, previous, change = self.compiled_pass(parameters, batch, previous)
             yield outputs, float(change)
 
     def predict(

@@ -161,6 +161,11 @@ def _error_bin_centres(heads: HeadsConfig) -> np.ndarray:
     return ((np.arange(num_bins) + 0.5) * step).astype(np.float32)
 
 
+def max_aligned_error(heads: HeadsConfig) -> float:
+    """Å; the largest error that can be predicted."""
+    return float(_error_bin_centres(heads)[-1])
+
+
 def predicted_aligned_error(logits: Tensor, heads: HeadsConfig) -> Tensor:
     """Expected error [i, j] in Å of Cα j in frame i, of logits [i, j, c] (supplement 1.9.7)."""
     probability = ops.softmax(ops.cast(logits, "float32"), axis=-1)
@@ -192,6 +197,20 @@ def confidence_calibration(
     if said.std() > 0.0 and true.std() > 0.0:
         result["plddt_correlation"] = float(np.corrcoef(said, true)[0, 1])
     return result
+
+
+def expected_distance(logits: Tensor, heads: HeadsConfig) -> Tensor:
+    """Expected Cβ distance [i, j] in Å, of distogram logits [i, j, c].
+
+    By the bins' centres; the first and the last, which are open, are taken as wide
+    as the others, so that nothing seems farther than about 22 Å.
+    """
+    edges = np.linspace(
+        heads.distogram_first_break, heads.distogram_last_break, heads.distogram_num_bins - 1
+    )
+    step = edges[1] - edges[0]
+    centres = np.append(edges - step / 2, edges[-1] + step / 2).astype(np.float32)
+    return ops.sum(ops.softmax(ops.cast(logits, "float32"), axis=-1) * centres, axis=-1)
 
 
 def contact_probability(logits: Tensor, heads: HeadsConfig) -> Tensor:

@@ -1,4 +1,4 @@
-"""DeepMind's parameter files (``params_model_*.npz``), in and out.
+"""DeepMind's parameter files (``params_model_*.npz``), in and out; checkpoints as the same.
 
 Keys are ``<module path>//<parameter>``, values float32, blocks of a stack on
 a leading axis. The network's variables have these very names and shapes, so
@@ -18,6 +18,7 @@ import numpy as np
 from records.errors import InputError
 from tffold.model.alphafold import AlphaFold
 from tffold.model.module import parameter_key
+from tffold.train import checkpoint
 
 Params = dict[str, np.ndarray]
 
@@ -64,6 +65,32 @@ def read_npz(path: str | os.PathLike) -> Params:
             "give a params_model_*.npz"
         )
     return params
+
+
+def read_checkpoint(path: str | os.PathLike, raw: bool = False) -> Params:
+    """Weights of a checkpoint, or of a run's newest one, under DeepMind's keys.
+
+    Args:
+      path: a checkpoint folder or a run folder.
+      raw: the weights themselves instead of their moving average.
+
+    Raises:
+      InputError: there is no checkpoint, or it is damaged.
+    """
+    saved = checkpoint.load_any(Path(path))
+    if saved is None:
+        raise InputError(f"{path}: no checkpoint here; name one, or a run folder")
+    prefix = "parameters/" if raw else "average/"
+    return {
+        parameter_key(name.removeprefix(prefix)): np.asarray(array, np.float32)
+        for name, array in saved.arrays.items()
+        if name.startswith(prefix)
+    }
+
+
+def read_any(path: str | os.PathLike, raw: bool = False) -> Params:
+    """Parameters of a file like DeepMind's, or of a checkpoint or run folder (see above)."""
+    return read_checkpoint(path, raw) if Path(path).is_dir() else read_npz(path)
 
 
 def write_npz(path: str | os.PathLike, params: Mapping[str, np.ndarray]) -> None:

@@ -7,33 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from records.errors import InputError
-from tffold.train import checkpoint
-
-
-def checkpoint_params(path: Path, raw: bool = False) -> dict[str, np.ndarray]:
-    """Weights of a checkpoint, or of a run's newest one, under DeepMind's keys.
-
-    Args:
-      path: a checkpoint folder or a run folder.
-      raw: the weights themselves instead of their moving average.
-
-    Raises:
-      InputError: there is no checkpoint, or it is damaged.
-    """
-    from tffold.model.module import parameter_key
-
-    saved = checkpoint.load_any(path)
-    if saved is None:
-        raise InputError(f"{path}: no checkpoint here; name one, or a run folder")
-    prefix = "parameters/" if raw else "average/"
-    return {
-        parameter_key(name.removeprefix(prefix)): np.asarray(array, np.float32)
-        for name, array in saved.arrays.items()
-        if name.startswith(prefix)
-    }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -50,9 +24,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     try:
-        params = checkpoint_params(options.checkpoint, options.raw)
-        from tffold.params import write_npz
+        from tffold.params import read_checkpoint, write_npz
 
+        params = read_checkpoint(options.checkpoint, options.raw)
         write_npz(options.output, params)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)

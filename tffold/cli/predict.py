@@ -1,0 +1,191 @@
+"""``tffold-predict CONFIG ... --params FILE --input X --output DIR``: structures of sequences."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from records.cli import add_search_arguments, iso_date, search_options
+from records.errors import InputError
+from tffold.cli.fit import EXIT_INPUT, EXIT_INTERRUPTED, NO_TENSORFLOW
+from tffold.config_file import load_config
+from tffold.predict import compile_cache
+
+EXIT_FAILED = 1  # some targets could not be predicted
+
+EXAMPLE = """examples:
+  tffold-predict runs/first/config.yaml --params runs/first \\
+      --input queries.fasta --alignments alignments --output predictions
+  tffold-predict configs/model_[1-5]_ptm.yaml --params alphafold_params --relax best \\
+      --input query.fasta --search found --uniref90 uniref90.fasta --output predictions \\
+      predict.rank_by=ptm model.num_recycle=20 predict.recycle_tolerance=0.5
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code."""
+    options = _parser().parse_intermixed_args(arguments)
+    try:
+        overrides = [text for text in options.configs if _is_override(text)]
+        files = [text for text in options.configs if not _is_override(text)]
+        if not files:
+            raise InputError("no configuration named", mend="name a YAML file, see configs/")
+        configs = {name: load_config(path, overrides) for name, path in _named(files).items()}
+        search = search_options(options)
+        if importlib.util.find_spec("tensorflow") is None:
+            raise InputError(NO_TENSORFLOW)
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        if options.compile_cache != "none":
+            compile_cache.enable(options.compile_cache or compile_cache.default_folder())
+        from tffold.predict.distill import Distillation
+        from tffold.predict.models import load_models
+        from tffold.predict.run import Job, predict_all
+        from tffold.predict.targets import Evidences, find_targets
+
+        evidences = Evidences(
+            alignments=options.alignments,
+            search=search,
+            alone=options.single_sequence,
+            template_folder=options.template_mmcif,
+            template_dates=options.template_dates,
+            max_template_date=options.max_template_date,
+        )
+        settings = next(iter(configs.values())).predict
+        targets = find_targets(options.input, evidences, settings.max_length)
+        models = load_models(configs, options.params, options.raw)
+        output = Path(options.output)
+        distillation = None
+        if options.distill:
+            distillation = Distillation.open(models[0].config, output, options.reference)
+        job = Job(models, options.relax, distillation.write if distillation else None)
+        outcome = predict_all(
+            targets, job, output, overwrite=options.overwrite, progress=not options.quiet
+        )
+        print(outcome.line())
+        if distillation is not None:
+            print(distillation.finish(outcome.predicted + outcome.skipped))
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_INPUT
+    except OSError as error:
+        where = error.filename or options.output
+        print(f"error: {where}: {error.strerror or error}", file=sys.stderr)
+        return EXIT_INPUT
+    except KeyboardInterrupt:
+        print("interrupted: the same command goes on where this stopped", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    return EXIT_FAILED if outcome.failed else 0
+
+
+def _is_override(text: str) -> bool:
+    return "=" in text and not os.path.exists(text)
+
+
+def _named(files: Sequence[str]) -> dict[str, str]:
+    """Model name -> file: the file's stem, or its folder's name for a run's config.yaml."""
+    named: dict[str, str] = {}
+    for file in files:
+        path = Path(file)
+        name = path.stem if path.stem != "config" else path.absolute().parent.name
+        if name in named:
+            raise InputError(
+                f"two configurations are called '{name}'", file=file, mend="rename one"
+            )
+        named[name] = file
+    return named
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="tffold-predict",
+        description="Predict structures. Finished targets are skipped when it is run again.",
+        epilog=f"{EXAMPLE}\nExit codes: 0 all predicted; {EXIT_FAILED} some targets failed "
+        f"(the output says why, so does DIR/summary.json); {EXIT_INPUT} bad input; "
+        f"{EXIT_INTERRUPTED} interrupted.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("configs", nargs="+", metavar="CONFIG | key=value",
+        help="one YAML file for each model, see configs/; and settings for all of them, such as "
+        "model.num_recycle=20 or predict.num_seeds=5")  # fmt: skip
+    add = parser.add_argument_group("model").add_argument
+    add(
+        "--params",
+        nargs="+",
+        required=True,
+        metavar="PATH",
+        help="a .npz like DeepMind's, a "
+        "checkpoint or a run folder; one for each CONFIG, or a folder of params_CONFIG.npz",
+    )
+    add(
+        "--raw",
+        action="store_true",
+        help="of a checkpoint the weights themselves, not their moving average",
+    )
+    add = parser.add_argument_group("input").add_argument
+    add(
+        "--input",
+        nargs="+",
+        required=True,
+        metavar="PATH",
+        help="FASTA files or folders of them, or TFRecord shards or folders of them",
+    )
+    add(
+        "--alignments",
+        nargs="+",
+        default=[],
+        metavar="PATH",
+        help="as for tffold-convert, by the sequences' names",
+    )
+    add(
+        "--single-sequence",
+        action="store_true",
+        help="predict sequences without alignments from the sequence alone",
+    )
+    add(
+        "--template-mmcif",
+        default="",
+        metavar="DIR",
+        help="structures of templates; without it there are none (records bring theirs along)",
+    )
+    add("--template-dates", default="", metavar="FILE", help="JSON of release dates")
+    add("--max-template-date", type=iso_date, default="", metavar="DATE")
+    add_search_arguments(parser)
+    add = parser.add_argument_group("output").add_argument
+    add("--output", required=True, metavar="DIR", help="a folder for each target goes there")
+    add(
+        "--relax",
+        choices=("none", "best", "all"),
+        default="none",
+        help="restrained minimisation of the best or of all predictions; needs tffold[relax]",
+    )
+    add(
+        "--distill",
+        action="store_true",
+        help="also choose chains and residues to learn from: DIR/distillation, with a manifest "
+        "for tffold-convert --distillation --mmcif @DIR/distillation/manifest.jsonl",
+    )
+    add(
+        "--reference",
+        default="",
+        metavar="FILE",
+        help="the distances of unrelated pairs, "
+        "reference.npz of an earlier --distill; without it they are this run's own mean",
+    )
+    add("--overwrite", action="store_true", help="predict finished targets again")
+    add("--quiet", action="store_true", help="no progress bar")
+    add(
+        "--compile-cache",
+        default="",
+        metavar="DIR",
+        help="where compiled programs are kept "
+        f"(default {compile_cache.default_folder()}; 'none': nowhere)",
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Structures from sequences or records: targets, models, confidence, files, distillation."""

@@ -1,0 +1,58 @@
+"""Compiled programs kept on disk, so that the next process need not compile them again."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from importlib import metadata
+from pathlib import Path
+
+from records.errors import InputError
+
+FLAGS = "TF_XLA_FLAGS"
+_PACKAGES = ("tensorflow", "tensorflow-cpu", "tensorflow-tpu")
+
+
+def default_folder() -> Path:
+    """Where programs are kept unless told otherwise."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "tffold" / "xla"
+
+
+def enable(folder: str | os.PathLike) -> Path:
+    """Lets XLA keep what it compiles below ``folder``; call before TensorFlow is imported.
+
+    TensorFlow tells programs apart by their content, not by what machine code they became, so
+    each version and each kind of processor gets a folder of its own.
+
+    Raises:
+      InputError: the folder cannot be made.
+    """
+    place = Path(folder) / _machine()
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"cannot be made: {error.strerror}", file=place, mend="name another --compile-cache"
+        ) from None
+    flags = f"--tf_xla_persistent_cache_directory={place} --tf_xla_persistent_cache_prefix=tffold"
+    os.environ[FLAGS] = f"{os.environ.get(FLAGS, '')} {flags}".strip()
+    return place
+
+
+def _machine() -> str:
+    """The TensorFlow version, and a hash of the processor's abilities."""
+    version = next(filter(None, map(_version, _PACKAGES)), "none")
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    abilities = [line for line in lines if line.startswith(("flags", "Features", "model name"))]
+    return f"{version}-{hashlib.sha256(''.join(sorted(set(abilities))).encode()).hexdigest()[:12]}"
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""

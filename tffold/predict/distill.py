@@ -1,0 +1,239 @@
+"""Predictions to learn from: which chains, and which of their residues (supplement 1.3).
+
+Two judges must agree: the network's pLDDT, and how far its distogram is from what it says
+of any two residues so far apart in sequence.  The latter is the paper's confidence, a
+Kullback-Leibler divergence from a reference that averages the distograms of many sequences.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from records.errors import InputError
+from tffold.config import Config, DistillConfig
+from tffold.predict.models import Prediction
+from tffold.predict.targets import Raw, Target
+from tffold.structure_files import Structure, mmcif_text
+
+FOLDER, STRUCTURES, MANIFEST, REFERENCE = (
+    "distillation", "structures", "manifest.jsonl", "reference.npz",
+)  # fmt: skip
+_PAIRS = "distillation.npz"  # in a target's folder
+FEW = 100  # sequences; the paper's reference is the mean of 1000
+
+
+def band(logits: np.ndarray, max_separation: int) -> np.ndarray:
+    """Distogram logits [L, L, c] of pairs (i, i + d), d = 1, 2, …: [pairs, c], by d and then i."""
+    length = len(logits)
+    parts = [
+        logits[np.arange(length - d), np.arange(d, length)]
+        for d in range(1, min(max_separation, length - 1) + 1)
+    ]
+    return np.concatenate(parts) if parts else np.zeros((0, logits.shape[-1]), logits.dtype)
+
+
+def _separations(length: int, max_separation: int) -> tuple[np.ndarray, np.ndarray]:
+    """d and i [pairs] of the pairs in ``band``'s order."""
+    distances = range(1, min(max_separation, length - 1) + 1)
+    d = np.concatenate([np.full(length - s, s) for s in distances] or [np.zeros(0, int)])
+    i = np.concatenate([np.arange(length - s) for s in distances] or [np.zeros(0, int)])
+    return d, i
+
+
+def _probabilities(logits: np.ndarray) -> np.ndarray:
+    shifted = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
+    return shifted / shifted.sum(axis=-1, keepdims=True)
+
+
+@dataclass
+class Reference:
+    """Mean distribution of the distance of two residues by how far they are apart in sequence.
+
+    ``total`` [max_separation + 1, c] sums of probabilities, ``count`` [max_separation + 1]
+    pairs that were summed (row 0 is empty), ``sequences`` whose pairs they are.
+    """
+
+    total: np.ndarray
+    count: np.ndarray
+    sequences: int = 0
+
+    @classmethod
+    def empty(cls, max_separation: int, num_bins: int) -> Reference:
+        return cls(np.zeros((max_separation + 1, num_bins)), np.zeros(max_separation + 1))
+
+    def add(self, pairs: np.ndarray, length: int) -> None:
+        """Count in the pairs ``band`` of one sequence."""
+        d, _ = _separations(length, len(self.count) - 1)
+        np.add.at(self.total, d, _probabilities(pairs))
+        np.add.at(self.count, d, 1.0)
+        self.sequences += 1
+
+    def divergence(self, pairs: np.ndarray, length: int) -> np.ndarray:
+        """The paper's confidence c_i [L] of one sequence from its pairs ``band``.
+
+        Mean over the residues j within ``max_separation`` of i of the divergence
+        KL(reference || predicted) in nats; separations that the reference never saw do not
+        count, and a residue without any pair has 0.
+        """
+        d, i = _separations(length, len(self.count) - 1)
+        known = self.count[d] > 0
+        d, i, pairs = d[known], i[known], pairs[known]
+        reference = (self.total / np.maximum(self.count, 1.0)[:, None])[d]
+        floor = np.finfo(np.float64).tiny
+        log_ratio = np.log(np.maximum(reference, floor)) - np.log(
+            np.maximum(_probabilities(pairs), floor)
+        )
+        value = (reference * log_ratio).sum(axis=-1)
+        total, count = np.zeros(length), np.zeros(length)
+        for residue in (i, i + d):
+            np.add.at(total, residue, value)
+            np.add.at(count, residue, 1.0)
+        return total / np.maximum(count, 1.0)
+
+    def save(self, path: Path) -> None:
+        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        with open(partial, "wb") as file:
+            np.savez(file, total=self.total, count=self.count, sequences=self.sequences)
+        os.replace(partial, path)
+
+    @classmethod
+    def load(cls, path: Path, max_separation: int, num_bins: int) -> Reference:
+        """A reference that was saved.  Raises InputError if it is none or of another kind."""
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                found = cls(file["total"], file["count"], int(file["sequences"]))
+        except OSError as error:
+            what = error.strerror or "no reference distogram"
+            raise InputError(what, file=path, mend="check --reference") from None
+        except (ValueError, KeyError) as error:
+            raise InputError(
+                f"no reference distogram ({error})", file=path, mend="check --reference"
+            ) from None
+        if found.total.shape != (max_separation + 1, num_bins):
+            raise InputError(
+                f"is for {found.total.shape[0] - 1} residues and {found.total.shape[1]} bins, "
+                f"not {max_separation} and {num_bins}",
+                file=path,
+                mend="make it again with this model",
+            )
+        return found
+
+
+def choose(
+    plddt: np.ndarray, divergence: np.ndarray, config: DistillConfig
+) -> tuple[str, np.ndarray]:
+    """Why the chain is not to be learned from, or ''; and which residues [L] are."""
+    mask = (plddt > config.min_residue_plddt) & (divergence >= config.min_residue_divergence)
+    if plddt.mean() < config.min_mean_plddt:
+        return f"mean pLDDT below {config.min_mean_plddt:g}", mask
+    if divergence.mean() < config.min_mean_divergence:
+        return f"mean divergence below {config.min_mean_divergence:g}", mask
+    return ("" if mask.any() else "no residue is left"), mask
+
+
+@dataclass
+class Distillation:
+    """The distillation set of one output folder.
+
+    ``reference`` is None until the run's own is made at its end; then each target's folder
+    keeps what is needed to judge it.
+    """
+
+    config: DistillConfig
+    num_bins: int
+    output: Path
+    reference: Reference | None
+
+    @classmethod
+    def open(cls, config: Config, output: Path, reference: str = "") -> Distillation:
+        """With the given reference, else that of an earlier run here.  Raises InputError."""
+        settings, bins = config.predict.distill, config.model.heads.distogram_num_bins
+        earlier = output / FOLDER / REFERENCE
+        path = Path(reference) if reference else earlier
+        found = None
+        if reference or earlier.exists():
+            found = Reference.load(path, settings.max_separation, bins)
+        return cls(settings, bins, output, found)
+
+    def write(self, folder: Path, target: Target, raw: Raw, ranked: Sequence[Prediction]) -> None:
+        """Keep what is needed of a target's best prediction."""
+        best = ranked[0]
+        structure = best.structure
+        pairs = band(best.distogram, self.config.max_separation).astype(np.float16)
+        np.savez_compressed(
+            folder / _PAIRS,
+            pairs=pairs,
+            plddt=best.plddt,
+            aatype=structure.aatype,
+            positions=structure.atom_positions,
+            mask=structure.atom_mask,
+            model=best.name,
+        )
+
+    def finish(self, names: Sequence[str]) -> str:
+        """Judge these targets, write structures and manifest; a line for people."""
+        place = self.output / FOLDER
+        shutil.rmtree(place / STRUCTURES, ignore_errors=True)
+        (place / STRUCTURES).mkdir(parents=True)
+        names = sorted(names)
+        own = self.reference is None
+        if self.reference is None:
+            self.reference = Reference.empty(self.config.max_separation, self.num_bins)
+            for name in names:
+                kept = self._kept(name)
+                self.reference.add(kept["pairs"], len(kept["plddt"]))
+        if own and self.reference.sequences:
+            self.reference.save(place / REFERENCE)
+        entries = [self._judge(name, place) for name in names]
+        partial = place / f".{MANIFEST}.partial"
+        partial.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+        os.replace(partial, place / MANIFEST)
+        selected = sum(entry["status"] == "selected" for entry in entries)
+        note = ""
+        if self.reference.sequences < FEW:
+            note = f"; only {self.reference.sequences} sequences in the reference distogram"
+        return f"distillation: {selected} of {len(entries)} chains chosen{note}"
+
+    def _kept(self, name: str) -> dict[str, np.ndarray]:
+        with np.load(self.output / name / _PAIRS, allow_pickle=False) as file:
+            return dict(file)
+
+    def _judge(self, name: str, place: Path) -> Mapping[str, Any]:
+        kept = self._kept(name)
+        plddt = kept["plddt"]
+        length = len(plddt)
+        divergence = self.reference.divergence(kept["pairs"], length)
+        reason, mask = choose(plddt, divergence, self.config)
+        entry: dict[str, Any] = {
+            "chain": name,
+            "status": "rejected" if reason else "selected",
+            "model": str(kept["model"]),
+            "num_res": length,
+            "num_confident": int(mask.sum()),
+            "mean_plddt": round(float(plddt.mean()), 3),
+            "mean_divergence": round(float(divergence.mean()), 4),
+        }
+        if reason:
+            entry["reason"] = reason
+        else:
+            entry["structure"] = f"{STRUCTURES}/{name}.cif"
+            structure = Structure(
+                aatype=kept["aatype"],
+                atom_positions=kept["positions"],
+                atom_mask=kept["mask"],
+                residue_index=np.arange(1, length + 1),
+                b_factors=kept["mask"],
+            ).with_b_factors(np.where(mask, plddt, 0.0))
+            (place / entry["structure"]).write_text(mmcif_text(structure, name, plddt))
+        entry["plddt"] = np.round(plddt.astype(float), 2).tolist()
+        entry["divergence"] = np.round(divergence, 4).tolist()
+        entry["mask"] = mask.astype(int).tolist()
+        return entry

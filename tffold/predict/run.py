@@ -1,0 +1,191 @@
+"""Predicting many targets with several models: skips what is done, outlives what fails."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+from tqdm import tqdm
+
+from records.errors import InputError
+from tffold.data.inputs import hhblits_to_restype
+from tffold.predict import output
+from tffold.predict.models import Model, Prediction
+from tffold.predict.targets import Raw, Target
+
+RELAX_CHOICES = ("none", "best", "all")
+SUMMARY_FILE = "summary.json"
+
+Say = Callable[[str], None]
+# What distillation adds to a target's folder: (folder, target, raw features, ranked predictions).
+Extra = Callable[[Path, Target, Raw, Sequence[Prediction]], None]
+
+
+@dataclass
+class Outcome:
+    """What became of the targets: names, and for those that failed the reason."""
+
+    predicted: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+
+    def line(self) -> str:
+        return (
+            f"{len(self.predicted)} predicted, {len(self.skipped)} there already, "
+            f"{len(self.failed)} failed"
+        )
+
+
+@dataclass(frozen=True)
+class Job:
+    """How every target is predicted: models, relaxation and what else is to be written."""
+
+    models: Sequence[Model]
+    relax: str = "none"
+    extra: Extra | None = None
+
+    @property
+    def settings(self) -> Any:
+        """The first model's ``predict`` section is that of the run."""
+        return self.models[0].config.predict
+
+    def fingerprint(self, target: Target) -> str:
+        """A hash of all that decides the result but the alignments' content."""
+        parts: list[Any] = [target.identity, self.relax, self.extra is not None]
+        for model in self.models:
+            config = model.config
+            parts += [model.name, model.checksum, asdict(config.model), asdict(config.predict)]
+            parts.append({k: v for k, v in asdict(config.data).items() if k not in _NOT_READ})
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+# Settings of the data that say where training finds it and how fast it is read.
+_NOT_READ = ("train", "distillation", "validation", "num_parallel", "prefetch", "on_corrupt")
+
+
+def predict_all(
+    targets: Sequence[Target],
+    job: Job,
+    folder: Path,
+    *,
+    overwrite: bool = False,
+    progress: bool = True,
+    say: Say = print,
+) -> Outcome:
+    """Every target's structures below ``folder``/<target>; a target that fails stops no other.
+
+    Raises:
+      InputError: ``folder`` cannot be written, or what no target could be relaxed without is
+        missing.
+    """
+    if job.relax != "none":
+        from tffold import relax
+
+        relax.require_openmm()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot be made: {error.strerror}", file=folder) from None
+    outcome = Outcome()
+    bar = tqdm(total=len(targets), unit="target", disable=not progress)
+    with bar:
+        for target in targets:
+            bar.set_postfix_str(f"{target.name} ({target.length})")
+            place = folder / target.name
+            if not overwrite and finished(place, job.fingerprint(target)):
+                outcome.skipped.append(target.name)
+            else:
+                problem = _attempt(target, job, place)
+                if problem:
+                    outcome.failed[target.name] = problem
+                    tqdm.write(f"failed: {problem}") if progress else say(f"failed: {problem}")
+                else:
+                    outcome.predicted.append(target.name)
+            bar.update()
+    output.write_json(folder / SUMMARY_FILE, asdict(outcome))
+    return outcome
+
+
+def finished(place: Path, fingerprint: str) -> bool:
+    """Whether this folder holds what would be predicted."""
+    try:
+        return json.loads((place / output.RECORD).read_text())["fingerprint"] == fingerprint
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _attempt(target: Target, job: Job, place: Path) -> str:
+    """Predict one target; why that failed, or ''."""
+    try:
+        predict_target(target, job, place)
+    except InputError as error:
+        return str(error) if error.file else f"{target.source}: {error}"
+    except tf.errors.ResourceExhaustedError:
+        return (
+            f"{target.source}: not enough memory for {target.length} residues "
+            "(use smaller chunks, fewer alignment rows, or a larger machine)"
+        )
+    except Exception as error:  # a bad target never stops the others
+        return f"{target.source}: unexpected {type(error).__name__}: {str(error)[:500]}"
+    return ""
+
+
+def predict_target(target: Target, job: Job, place: Path) -> list[Prediction]:
+    """One target with every model and seed: ranked, relaxed, written.  Raises InputError."""
+    timings: dict[str, Any] = {}
+    start = time.monotonic()
+    raw = target.load()
+    timings["alignments"] = time.monotonic() - start
+    settings = job.settings
+    predictions = []
+    for model in job.models:
+        for seed in range(settings.seed, settings.seed + settings.num_seeds):
+            name = model.name if settings.num_seeds == 1 else f"{model.name}_seed_{seed}"
+            one = model.predict(raw, seed, name)
+            predictions.append(one)
+            timings[f"features_{name}"] = one.seconds["features"]
+            kind = "predict_and_compile" if one.compiled else "predict"
+            timings[f"{kind}_{name}"] = one.seconds["network"]
+    ranked = sorted(predictions, key=lambda p: -p.score(settings.rank_by))
+    relaxed = {}
+    if job.relax != "none":
+        from tffold.relax import relax
+
+        for one in ranked if job.relax == "all" else ranked[:1]:
+            begun = time.monotonic()
+            relaxed[one.name] = relax([one.structure], settings.relax)
+            timings[f"relax_{one.name}"] = time.monotonic() - begun
+    msa = hhblits_to_restype(raw["msa"]) if settings.plots else None
+    with output.whole_folder(place) as folder:
+        output.write_predictions(folder, target.name, ranked, relaxed, msa)
+        if job.extra is not None:
+            job.extra(folder, target, raw, ranked)
+        timings["total"] = time.monotonic() - start
+        rounded = {name: round(value, 3) for name, value in timings.items()}
+        output.write_json(folder / "timings.json", rounded)
+        output.write_json(folder / output.RECORD, _record(target, job, raw))
+    return ranked
+
+
+def _record(target: Target, job: Job, raw: Mapping[str, Any]) -> dict[str, Any]:
+    """What was predicted, from what, with what."""
+    return {
+        "target": target.name,
+        "source": target.source,
+        "sequence": str(raw["sequence"]),
+        "alignment_rows": len(raw["msa"]),
+        "templates": len(raw.get("template_aatype", ())),
+        "models": [
+            {"name": m.name, "parameters": m.source, "crc32c": f"{m.checksum:08x}"}
+            for m in job.models
+        ],
+        "settings": asdict(job.settings),
+        "relax": job.relax,
+        "fingerprint": job.fingerprint(target),
+    }
