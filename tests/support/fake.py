@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 import keras
 import numpy as np
 import tensorflow as tf
 
+from records import chemistry
 from tffold.config import Config
+from tffold.train.evaluation import ChainResult
 
 FEATURES, HIDDEN = 5, 4
 
@@ -116,6 +120,69 @@ def fake_dataset(config: Config, poison: frozenset[int] = frozenset()):
 
     dataset.skipped = 0
     return dataset
+
+
+class FakeEvaluation:
+    """Five made-up chains whose scores follow from the averaged weights; the first two are drawn.
+
+    ``scores``: lDDT-Cα by step, in place of that.
+    """
+
+    def __init__(self, trainer, scores: dict[int, float] | None = None):
+        self.trainer, self.scores = trainer, scores
+        self.chain_ids = [f"chain{i}" for i in range(5)]
+        self.drawn = [0, 1]
+        self.asked: list[list[int]] = []
+
+    def evaluate(self, chosen: Sequence[int], draw: bool) -> Iterator[ChainResult]:
+        self.asked.append(list(chosen))
+        average = [keras.ops.convert_to_numpy(v) for v in self.trainer.state_variables.average]
+        score = float(1.0 / (1.0 + sum(np.abs(value).sum() for value in average)))
+        if self.scores is not None:
+            score = self.scores[self.trainer.step]
+        for number in chosen:
+            numbers = {"lddt_ca": score + 0.01 * number, "loss/total": 2.0 + number}
+            if number == 3:
+                numbers["tm_score"] = 0.25  # as a chain may have what the others have not
+            result = ChainResult(f"chain{number}", 8, numbers, [50.0] * 8, [3.0, 1.0])
+            if draw and number in self.drawn:
+                result.drawing = fake_drawing()
+            yield result
+
+
+def fake_evaluation(config: Config, trainer, say):
+    """None, as of the real one, without ``data.validation``."""
+    return FakeEvaluation(trainer) if config.data.validation else None
+
+
+def fake_drawing(num_res: int = 8, seed: int = 0) -> dict[str, np.ndarray]:
+    """What is drawn of a chain that never lived; one residue's truth is unknown."""
+    rng = np.random.default_rng(seed)
+    aatype = rng.integers(0, 20, num_res)
+    mask = chemistry.RESTYPE_ATOM37_MASK[aatype].astype("float32")
+    trace = np.cumsum(rng.normal(size=(num_res, 1, 3)), axis=0) * 2.5
+    true = (trace + rng.normal(size=(num_res, 37, 3))) * mask[..., None]
+    known = mask.copy()
+    known[2] = 0.0
+    return {
+        "aatype": aatype.astype("int32"),
+        "residue_index": np.arange(num_res, dtype="int32"),
+        "positions": (true + rng.normal(size=true.shape)).astype("float32"),
+        "atom_exists": mask,
+        "true_positions": (true * known[..., None]).astype("float32"),
+        "true_mask": known,
+        "plddt": rng.uniform(20, 95, num_res),
+        "lddt": rng.uniform(20, 95, num_res),
+        "distogram": rng.uniform(2, 22, (num_res, num_res)),
+        "contacts": rng.random((num_res, num_res)),
+        "pseudo_beta": trace[:, 0].astype("float32"),
+        "pseudo_beta_mask": known[:, 1],
+        "pae": rng.uniform(0, 30, (num_res, num_res)),
+        "msa": rng.integers(0, 22, (4, num_res)),
+        "msa_shown": rng.integers(0, 23, (4, num_res)),
+        "msa_guess": rng.integers(0, 22, (4, num_res)),
+        "msa_chosen": rng.integers(0, 2, (4, num_res)),
+    }
 
 
 def fake_config(**train: object) -> Config:

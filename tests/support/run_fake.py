@@ -1,6 +1,6 @@
 """Trains the toy network in a process of its own, for tests that kill, signal or distribute it.
 
-Usage: python run_fake.py DEVICES OUT [--poison=3,4] [--slow] field=value ...
+Usage: python run_fake.py DEVICES OUT [--poison=3,4] [--slow] [--validate=EVERY] field=value ...
 """
 
 from __future__ import annotations
@@ -13,7 +13,14 @@ from pathlib import Path
 import keras
 import numpy as np
 import tensorflow as tf
-from fake import FakeNetwork, fake_config, fake_dataset, fake_loss, fake_metrics
+from fake import (
+    FakeNetwork,
+    fake_config,
+    fake_dataset,
+    fake_evaluation,
+    fake_loss,
+    fake_metrics,
+)
 
 from records.errors import InputError
 from tffold.train.callbacks import NonFiniteError
@@ -32,6 +39,8 @@ def fake_parts(poison: frozenset[int] = frozenset(), dropout: float = 0.3) -> Pa
         loss_fn=lambda config: fake_loss,
         metric_fn=lambda config: fake_metrics,
         load_npz=lambda network, path: None,
+        evaluation=fake_evaluation,
+        describe_data=lambda factory, evaluation: "made up",
     )
 
 
@@ -49,9 +58,12 @@ def main(devices: int, out: str, *rest: str) -> int:
         callbacks.append(
             keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: time.sleep(0.2))
         )
+    config = fake_config(**values)
+    if "validate" in flags:
+        config.data.validation, config.validation.every = ["made up"], int(flags["validate"])
     try:
         outcome = train(
-            fake_config(**values),
+            config,
             fake_parts(poison),
             callbacks=callbacks,
             say=lambda line: print(line, flush=True),

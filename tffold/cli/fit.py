@@ -33,8 +33,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         from tffold.train.callbacks import NonFiniteError
         from tffold.train.parts import alphafold_parts
-        from tffold.train.run import summary_lines, train
+        from tffold.train.run import summary_lines, train, validate
 
+        if options.validate:
+            validate(config, alphafold_parts(), options.validate, say=_say)
+            return 0
         try:
             outcome = train(config, alphafold_parts(), options.allow_config_change, say=_say)
         except NonFiniteError as error:
@@ -70,6 +73,12 @@ def _parser() -> argparse.ArgumentParser:
         "--allow-config-change",
         action="store_true",
         help="resume a run although its configuration has changed",
+    )
+    parser.add_argument(
+        "--validate",
+        metavar="CHECKPOINT",
+        help="train nothing: evaluate a checkpoint, a run's newest one, or an .npz on "
+        "data.validation, and write tables and structures under train.run_dir",
     )
     return parser
 

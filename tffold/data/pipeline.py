@@ -9,7 +9,7 @@ TensorFlow graph makes its features (``features.make_features``).
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -318,10 +318,12 @@ def validation_dataset(
     batch_size: int = 1,
     seed: int = 0,
     crop_size: int = 0,
+    chosen: Sequence[int] | None = None,
 ) -> tf.data.Dataset:
     """Every record of ``data.validation`` once, in order, in inference mode with labels.
 
     Args:
+        chosen: the records' places, in the order in which they are wanted; default: all.
         crop_size: 0 takes whole chains, padded to ``data.size_buckets`` (the
             batch size must be 1); otherwise the first ``crop_size`` residues,
             in batches of which the last may be smaller.
@@ -333,6 +335,7 @@ def validation_dataset(
     damage = Damage(config.on_corrupt)
     records = RecordSet(config.validation, damage)
     recipe = Recipe.inference(config, num_recycle, labels=True)
+    order = range(len(records)) if chosen is None else chosen
 
     def read(record: int) -> dict[str, np.ndarray]:
         plan = inference_plan(
@@ -345,7 +348,7 @@ def validation_dataset(
         return raw_example(records.read(record, hits=plan.hits), plan)
 
     def readable() -> Any:
-        for record in range(len(records)):
+        for record in order:
             try:
                 read(record)
             except InputError as error:
@@ -366,7 +369,7 @@ def validation_dataset(
         spec = tf.TensorSpec([], tf.int64)
         dataset = tf.data.Dataset.from_generator(readable, output_signature=spec)
     else:
-        dataset = tf.data.Dataset.range(len(records))
+        dataset = tf.data.Dataset.from_tensor_slices(np.array(order, np.int64))
     parallel = _num_parallel(config, batch_size)
     dataset = dataset.map(example, num_parallel_calls=parallel, deterministic=True)
     return _finish(_batched(dataset, batch_size, drop_remainder=False), config)

@@ -91,6 +91,7 @@ def connection_violations(
         result[f"{name}_loss_mean"] = masked_mean(loss, seen, 1e-6)
         per_pair.append(loss)
         violated.append(seen * ops.cast(excess > 0.0, "float32"))
+        result[f"{name}_violations"] = violated[-1]
 
     def left_and_right(values: Tensor) -> tuple[Tensor, Tensor]:
         # Each bond [R-1] belongs to the residue before and to the one after it: [R]
@@ -199,7 +200,11 @@ def find_violations(batch: Tensors, positions: Tensor, config: LossConfig) -> di
 
 
 def violation_metrics(batch: Tensors, positions: Tensor, violations: Tensors) -> dict[str, Tensor]:
-    """Shares (0..1) of residues with a violation of each kind, and of Cα-Cα breaks."""
+    """Shares (0..1) of residues with a violation of each kind.
+
+    Of neighbouring residues: those whose peptide bond, or an angle at it, is out of
+    bounds, and Cα-Cα breaks.
+    """
     seen = batch["atom14_atom_exists"]
     step = positions[1:, _CA] - positions[:-1, _CA]
     distance = ops.sqrt(1e-6 + ops.sum(ops.square(step), axis=-1))
@@ -219,8 +224,16 @@ def violation_metrics(batch: Tensors, positions: Tensor, violations: Tensors) ->
         f"violations_{name}": masked_mean(values, batch["seq_mask"], 1e-10)
         for name, values in residues.items()
     }
-    result["violations_extreme_ca_ca_distance"] = masked_mean(broken, neighbours, 1e-10)
-    return result
+    angles = [violations[f"between_residues/angles_{x}_violations"] for x in ("ca_c_n", "c_n_ca")]
+    pairs = {
+        "extreme_ca_ca_distance": broken,
+        "bond_length": violations["between_residues/bonds_c_n_violations"],
+        "bond_angle": ops.maximum(*angles),
+    }
+    return result | {
+        f"violations_{name}": masked_mean(values, neighbours, 1e-10)
+        for name, values in pairs.items()
+    }
 
 
 def violation_loss(

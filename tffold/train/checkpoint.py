@@ -80,7 +80,7 @@ def save(
         for stale in folder.glob(".step-*.tmp"):
             shutil.rmtree(stale)
         temporary.mkdir()
-        body = {"format": FORMAT, "step": step, **description, "versions": _versions()}
+        body = {"format": FORMAT, "step": step, **description, "versions": versions()}
         body["arrays"] = _write_arrays(temporary / ARRAYS, arrays)
         body["crc32c"] = _description_crc(body)
         with open(temporary / DESCRIPTION, "w") as file:
@@ -134,7 +134,7 @@ def load(path: str | Path) -> Checkpoint:
 
 
 def load_any(path: str | Path, warn: Any = print) -> Checkpoint | None:
-    """A checkpoint folder itself, or the newest whole one of a run folder; else None.
+    """A checkpoint folder itself, or the newest whole one of a run's or of a folder; else None.
 
     Raises:
       CheckpointError: see ``load`` and ``load_latest``.
@@ -142,7 +142,7 @@ def load_any(path: str | Path, warn: Any = print) -> Checkpoint | None:
     path = Path(path)
     if (path / DESCRIPTION).exists():
         return load(path)
-    return load_latest(path / FOLDER, warn)
+    return load_latest(path / FOLDER, warn) or load_latest(path, warn)
 
 
 def load_latest(folder: str | Path, warn: Any = print) -> Checkpoint | None:
@@ -191,7 +191,8 @@ def _description_crc(description: Mapping[str, Any]) -> int:
     return google_crc32c.value(json.dumps(body, sort_keys=True).encode())
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Of Python and the packages that decide the numbers."""
     from importlib import metadata
 
     versions = {"python": platform.python_version()}

@@ -46,13 +46,13 @@ class Feed:
         iterator = iter(self._distributed(start_step))
         while True:
             start = time.perf_counter()
-            batch = _next(iterator)
+            batch = next_element(iterator)
             self.wait_seconds = time.perf_counter() - start
             yield batch
 
     def chains(self, step: int) -> list[str]:
         """The chains in the global batch of one step, in order."""
-        element = _next(iter(self.factory(start_step=step)))
+        element = next_element(iter(self.factory(start_step=step)))
         return [name.decode() for name in element[CHAIN_ID].numpy().tolist()]
 
     def _distributed(self, start_step: int) -> tf.data.Dataset:
@@ -88,10 +88,10 @@ class Feed:
         return dataset.prefetch(replicas)
 
 
-def _next(iterator: Iterator) -> object:
-    """The next element; an ``InputError`` raised inside the data set comes out as one."""
+def next_element(iterator: Iterator, *default: object) -> object:
+    """``next``; an ``InputError`` raised inside the data set comes out as one."""
     try:
-        return next(iterator)
+        return next(iterator, *default)
     except tf.errors.OpError as error:
         found = re.search(r"(?:InputError|CorruptRecordError): (.*)", error.message)
         if found is None:

@@ -37,7 +37,7 @@ def fit(
     alone = not isinstance(trainer.strategy, tf.distribute.MultiWorkerMirroredStrategy)
     step = trainer.step
     batches = feed.batches(step)
-    stopped = step >= train.steps
+    stopped = step >= train.steps or (alone and trainer.stop_training)
     logs: dict[str, float] = {}
     while not stopped:
         watchers.on_epoch_begin(step // train.checkpoint_every)

@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import keras
 import tensorflow as tf
 
-from tffold import config_file
 from tffold.config import Config
+from tffold.train import describe
+from tffold.train.board import CANNOT_WRITE, Board, Guard
 from tffold.train.loop import SECONDS, WAIT
+from tffold.train.norms import GRADIENT, UPDATE, is_logged
 from tffold.train.step import BAD_EXAMPLES, TOTAL
 
 METRICS_FILE, TENSORBOARD_FOLDER = "metrics.jsonl", "tensorboard"
+STATM = Path("/proc/self/statm")  # Linux: sizes in pages, the second what is in memory
 LDDT = "metric/lddt_ca"
 
 
@@ -24,69 +27,68 @@ class Monitor(keras.callbacks.Callback):
     """Means over each ``log_every`` steps (and the very first step), everywhere at once.
 
     Trouble in writing is told once and training goes on.
+
+    Args:
+      texts: told to TensorBoard when training begins, Markdown by name.
+      guard: what failures go through.
     """
 
-    def __init__(self, run_dir: Path, config: Config, say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        run_dir: Path,
+        config: Config,
+        say: Callable[[str], None],
+        texts: Mapping[str, str] | None = None,
+        guard: Guard | None = None,
+    ) -> None:
         super().__init__()
         self.run_dir = Path(run_dir)
         self.config = config
         self.say = say
+        self.texts = texts or {}
+        self.guard = guard or Guard(say)
         self.window: list[dict[str, float]] = []
-        self.writer: tf.summary.SummaryWriter | None = None
-        self.broken = False
+        self.board = Board(None, self.guard)
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
-        self._guarded(self._start)
+        step = self.model.step
+        self.guard(CANNOT_WRITE, lambda: keep_lines(self.run_dir / METRICS_FILE, step))
+        self.board = Board(self.run_dir / TENSORBOARD_FOLDER, self.guard)
+        for name, text in self.texts.items():
+            self.board.text(step, name, text)
+        self.board.hparams(describe.hyperparameters(self.config))
+        self.board.flush()
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        self.window.append(dict(logs or {}))
-        step, train = batch + 1, self.config.train
-        if step == 1 or step % train.log_every == 0 or step >= train.steps:
-            self._flush(step)
+        self.window.append(logs or {})
+        if is_logged(batch + 1, self.config.train):
+            self._flush(batch + 1)
 
     def close(self) -> None:
         """Writes what is left; to be called however training ended."""
         if self.window:
             self._flush(self.model.step)
-        if self.writer is not None:
-            self._guarded(self.writer.close)
-
-    def _start(self) -> None:
-        keep_lines(self.run_dir / METRICS_FILE, self.model.step)
-        self.writer = tf.summary.create_file_writer(str(self.run_dir / TENSORBOARD_FOLDER))
-        with self.writer.as_default(step=self.model.step):
-            tf.summary.text("config", f"```yaml\n{config_file.to_yaml(self.config)}```")
+        self.board.close()
 
     def record(self, step: int, scalars: dict[str, float]) -> None:
         """Writes scalars everywhere but to the terminal."""
         record = {"step": step, "samples": step * self.config.train.batch_size, **scalars}
-        self._guarded(lambda: self._write(step, record))
+        self.guard(CANNOT_WRITE, lambda: self._write_line(record))
+        shown = {tag(name): value for name, value in record.items() if name != "step"}
+        self.board.scalars(step, shown)
+        self.board.flush()
 
     def _flush(self, step: int) -> None:
-        scalars = window_means(self.window)
+        scalars = window_means(self.window, exact=is_logged(step, self.config.train))
         self.window = []
-        self.record(step, scalars)
+        self.record(step, scalars | memory())
         self.say(progress_line(step, self.config.train.steps, scalars))
 
-    def _write(self, step: int, record: dict[str, float]) -> None:
+    def _write_line(self, record: dict[str, float]) -> None:
+        # JSON has no NaN; null is what it has for "no number".
+        line = {name: x if math.isfinite(x) else None for name, x in record.items()}
         with open(self.run_dir / METRICS_FILE, "a") as file:
-            # JSON has no NaN; null is what it has for "no number".
-            line = {name: x if math.isfinite(x) else None for name, x in record.items()}
             file.write(json.dumps(line) + "\n")
-        if self.writer is not None:
-            with self.writer.as_default(step=step):
-                for name, value in record.items():
-                    if name != "step":
-                        tf.summary.scalar(tag(name), value)
-            self.writer.flush()
-
-    def _guarded(self, action: Callable[[], None]) -> None:
-        try:
-            action()
-        except (OSError, tf.errors.OpError) as error:
-            if not self.broken:
-                self.say(f"warning: logs cannot be written ({error}); training goes on")
-            self.broken = True
 
 
 def tag(name: str) -> str:
@@ -96,12 +98,31 @@ def tag(name: str) -> str:
     return name if "/" in name else f"train/{name}"
 
 
-def window_means(window: Iterable[dict[str, float]]) -> dict[str, float]:
-    """Mean of each scalar; skipped examples are counted, and left out of no mean."""
+def window_means(window: Iterable[dict[str, float]], exact: bool) -> dict[str, float]:
+    """Mean of each scalar; skipped examples are counted, and left out of no mean.
+
+    Norms of modules are computed in logged steps alone: the last step's, if it was one (``exact``).
+    """
     window = list(window)
-    means = {name: sum(logs[name] for logs in window) / len(window) for name in window[0]}
+    names = [name for name in window[-1] if not name.startswith((GRADIENT, UPDATE))]
+    means = {name: sum(logs[name] for logs in window) / len(window) for name in names}
     means[BAD_EXAMPLES] *= len(window)
+    if exact:
+        means |= {name: x for name, x in window[-1].items() if name not in means}
     return means
+
+
+def memory() -> dict[str, float]:
+    """MiB that this process holds, and what its first GPU does and did at most."""
+    found = {}
+    if STATM.exists():
+        pages = int(STATM.read_text().split()[1])
+        found["perf/memory_host_mib"] = pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+    for device in tf.config.list_logical_devices("GPU")[:1]:
+        info = tf.config.experimental.get_memory_info(device.name)
+        found["perf/memory_device_mib"] = info["current"] / 2**20
+        found["perf/memory_device_peak_mib"] = info["peak"] / 2**20
+    return found
 
 
 def progress_line(step: int, steps: int, scalars: dict[str, float]) -> str:

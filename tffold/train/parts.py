@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
@@ -12,9 +13,12 @@ from tffold.data import pipeline
 from tffold.geometry.lddt import lddt
 from tffold.losses.table import compute_losses
 from tffold.model.alphafold import AlphaFold
+from tffold.train import describe
+from tffold.train.evaluation import ChainEvaluation
 from tffold.train.feed import DatasetFactory
 from tffold.train.run import Parts
 from tffold.train.step import Batch, LossFunction, MetricFunction
+from tffold.train.trainer import AlphaFoldTrainer
 
 CA = 1  # atom37
 
@@ -27,6 +31,8 @@ def alphafold_parts() -> Parts:
         loss_fn=_loss_fn,
         metric_fn=_metric_fn,
         load_npz=lambda network, path: params.load_params(path, network),
+        evaluation=_evaluation,
+        describe_data=_describe_data,
     )
 
 
@@ -61,6 +67,19 @@ class TrainingData(DatasetFactory):
             shard_index=shard_index,
             reader=self.reader,
         )
+
+
+def _evaluation(
+    config: Config, trainer: AlphaFoldTrainer, say: Callable[[str], None]
+) -> ChainEvaluation | None:
+    return ChainEvaluation(config, trainer, say) if config.data.validation else None
+
+
+def _describe_data(factory: TrainingData, evaluation: ChainEvaluation | None) -> str:
+    train, distillation = factory.reader.schedule.sets
+    validation = evaluation.records if evaluation is not None else None
+    sets = {"training": train, "distillation": distillation, "validation": validation}
+    return describe.data_table(sets)
 
 
 def _loss_fn(config: Config) -> LossFunction:

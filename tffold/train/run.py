@@ -9,38 +9,58 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import keras
+import tensorflow as tf
 
 from records.errors import InputError
 from tffold import config_file
 from tffold.config import Config
-from tffold.train import checkpoint
+from tffold.train import checkpoint, describe
+from tffold.train.board import Guard
 from tffold.train.callbacks import PROBE, Checkpointer, NonFiniteGuard, Probe, StopOnSignal
+from tffold.train.evaluation import Evaluation
 from tffold.train.feed import DatasetFactory, Feed
 from tffold.train.loop import SECONDS, fit
 from tffold.train.monitor import LDDT, TENSORBOARD_FOLDER, Monitor, read_metrics
+from tffold.train.profiler import Profiler
 from tffold.train.step import TOTAL, LossFunction, MetricFunction
 from tffold.train.strategy import build_strategy, is_chief
 from tffold.train.trainer import AlphaFoldTrainer
+from tffold.train.validation import (
+    BEST_FOLDER,
+    SCORE,
+    Progress,
+    Reporter,
+    Summary,
+    Validator,
+    evaluate,
+    summary_line,
+    table_lines,
+)
 
 CONFIG_FILE, SUMMARY_FILE = "config.yaml", "summary.json"
+VALIDATION = "validation"  # in a checkpoint: how far it has come
 # Settings that may change between one part of a run and the next: none changes the numbers.
 FREE_ON_RESUME = frozenset(
     {
+        "data.mask_msa_in_inference",
         "data.num_parallel",
         "data.prefetch",
+        "data.size_buckets",
+        "data.validation",
         "train.checkpoint_every",
         "train.init_from",
         "train.keep_checkpoints",
         "train.log_every",
         "train.max_non_finite_steps",
         "train.probe_steps",
+        "train.profile",
         "train.run_dir",
         "train.steps",
         "train.tpu",
     }
 )
 
-FREE_SECTIONS = ("predict.",)  # nor does anything in these
+FREE_SECTIONS = ("predict.", "validation.")  # nor does anything in these
 
 Say = Callable[[str], None]
 
@@ -54,6 +74,9 @@ class Parts:
     loss_fn: Callable[[Config], LossFunction]
     metric_fn: Callable[[Config], MetricFunction]
     load_npz: Callable[[keras.layers.Layer, Path], None]
+    # None: there is nothing to validate.
+    evaluation: Callable[[Config, AlphaFoldTrainer, Say], Evaluation | None]
+    describe_data: Callable[[DatasetFactory, Evaluation | None], str]  # Markdown
 
 
 @dataclass
@@ -83,32 +106,61 @@ def train(
     say = say if chief else lambda line: None
     run_dir = Path(config.train.run_dir)
     feed = Feed(parts.dataset(config), strategy)
-    with strategy.scope():
-        network = parts.network(config)
-        trainer = AlphaFoldTrainer(
-            network, config, strategy, parts.loss_fn(config), parts.metric_fn(config)
-        )
+    trainer = build_trainer(config, parts, strategy)
     folder = run_dir / checkpoint.FOLDER
     latest = checkpoint.load_latest(folder, say)
+    progress = Progress()
     if latest is not None:
         check_same_config(latest, config, allow_config_change)
         restore(trainer, latest)
+        progress = Progress.from_json(latest.description.get(VALIDATION))
         say(f"resuming {run_dir} at step {trainer.step}")
     elif config.train.init_from:
         start_from(trainer, config.train.init_from, parts, say)
+    guard = Guard(say)
+    evaluation = parts.evaluation(config, trainer, say)
+    monitor = Monitor(run_dir, config, say, guard=guard) if chief else None
+
+    def save_to(folder: Path, keep: int) -> Path | None:
+        return save(trainer, config, folder, keep, progress) if chief else None
+
     stopper = StopOnSignal(say)
-    saver = Checkpointer(lambda: save(trainer, config) if chief else None, trainer.step)
-    watchers = [NonFiniteGuard(feed, config, say), *callbacks, stopper, saver]
+    watchers = [
+        Probe(feed, config, monitor.record if chief else lambda step, scalars: None),
+        NonFiniteGuard(feed, config, say),
+        *callbacks,
+        stopper,
+    ]
+    if evaluation is not None:
+        report = Reporter(run_dir, guard, monitor) if chief else lambda summary: None
+        best = run_dir / BEST_FOLDER
+        watchers.append(
+            Validator(evaluation, config, progress, lambda: save_to(best, 1), report, say)
+        )
+    keep = config.train.keep_checkpoints
+    watchers.append(Checkpointer(lambda: save_to(folder, keep), trainer.step))
     if chief:
         run_dir.mkdir(parents=True, exist_ok=True)
         (run_dir / CONFIG_FILE).write_text(config_file.to_yaml(config))
-        monitor = Monitor(run_dir, config, say)
-        watchers = [monitor, Probe(feed, config, monitor.record), *watchers]
+        monitor.texts = {
+            "config": describe.settings(config),
+            "data": parts.describe_data(feed.factory, evaluation),
+            "environment": describe.environment(strategy),
+            "model": describe.model_table(trainer.network),
+        }
+        steps = config_file.profiled_steps(config.train.profile)
+        watchers = [monitor, *watchers, Profiler(run_dir / TENSORBOARD_FOLDER, steps, guard)]
         with contextlib.closing(monitor):
             fit(trainer, feed, config, watchers)
     else:
-        fit(trainer, feed, config, [Probe(feed, config, lambda step, scalars: None), *watchers])
+        fit(trainer, feed, config, watchers)
     summary = summarise(run_dir, trainer.step)
+    if progress.best_step:
+        summary["best"] = {
+            "step": progress.best_step,
+            SCORE: progress.best,
+            "checkpoint": str(run_dir / BEST_FOLDER / checkpoint.folder_name(progress.best_step)),
+        }
     if feed.factory.skipped:
         summary["skipped_records"] = feed.factory.skipped
         say(f"warning: {feed.factory.skipped} damaged records were skipped; convert them again")
@@ -117,8 +169,49 @@ def train(
     return Outcome(trainer, summary, stopper.caught)
 
 
-def save(trainer: AlphaFoldTrainer, config: Config) -> Path:
-    """Writes the trainer's whole state to the run's checkpoint folder."""
+def validate(config: Config, parts: Parts, source: str, say: Say = print) -> Summary:
+    """Evaluates the averaged weights of a checkpoint, a run's newest one, or an ``.npz``.
+
+    Writes tables and structures under the run folder's ``validation/``.
+
+    Raises:
+      InputError: no data to validate on, or no such weights.
+    """
+    strategy = build_strategy(config.train)
+    chief = is_chief(strategy)
+    say = say if chief else lambda line: None
+    trainer = build_trainer(config, parts, strategy)
+    step, missing = start_from(trainer, source, parts, say)
+    if missing:
+        raise InputError(f"{source}: holds no weights for {missing[0]}; choose its configuration")
+    trainer.state_variables.step.assign(step)
+    evaluation = parts.evaluation(config, trainer, say)
+    if evaluation is None:
+        raise InputError("there is nothing to validate on", mend="set data.validation")
+    summary = evaluate(evaluation, trainer)
+    if chief:
+        for line in table_lines(summary):
+            say(line)
+        say(summary_line(summary))
+        say(f"written to {Reporter(Path(config.train.run_dir), Guard(say))(summary)}")
+    return summary
+
+
+def build_trainer(
+    config: Config, parts: Parts, strategy: tf.distribute.Strategy
+) -> AlphaFoldTrainer:
+    """The network and all that training it needs, on the strategy's devices."""
+    with strategy.scope():
+        network = parts.network(config)
+        return AlphaFoldTrainer(
+            network, config, strategy, parts.loss_fn(config), parts.metric_fn(config)
+        )
+
+
+def save(
+    trainer: AlphaFoldTrainer, config: Config, folder: Path, keep: int, progress: Progress
+) -> Path:
+    """Writes the trainer's whole state to a folder of checkpoints."""
     step = trainer.step
     arrays = {
         name: keras.ops.convert_to_numpy(variable) for name, variable in trainer.named_state()
@@ -127,9 +220,9 @@ def save(trainer: AlphaFoldTrainer, config: Config) -> Path:
         "samples": step * config.train.batch_size,
         "seed": config.train.seed,
         "config": config_file.to_dict(config),
+        VALIDATION: progress.to_json(),
     }
-    folder = Path(config.train.run_dir) / checkpoint.FOLDER
-    return checkpoint.save(folder, step, arrays, description, config.train.keep_checkpoints)
+    return checkpoint.save(folder, step, arrays, description, keep)
 
 
 def restore(trainer: AlphaFoldTrainer, saved: checkpoint.Checkpoint) -> None:
@@ -146,11 +239,15 @@ def restore(trainer: AlphaFoldTrainer, saved: checkpoint.Checkpoint) -> None:
         _assign(variable, saved.arrays[name], f"{saved.path}: '{name}'")
 
 
-def start_from(trainer: AlphaFoldTrainer, source: str, parts: Parts, say: Say) -> None:
+def start_from(
+    trainer: AlphaFoldTrainer, source: str, parts: Parts, say: Say
+) -> tuple[int, list[str]]:
     """Weights, and nothing else, from DeepMind's ``.npz``, a checkpoint or a run folder.
 
     Of a checkpoint both the weights and their average are taken; new modules keep their
     initial values, and ``say`` names them.
+
+    Returns the step they were saved at (0 if that is unknown), and the new modules' parameters.
     """
     path = Path(source)
     state = trainer.state_variables
@@ -159,10 +256,10 @@ def start_from(trainer: AlphaFoldTrainer, source: str, parts: Parts, say: Say) -
         for parameter, average in zip(state.parameters, state.average, strict=True):
             average.assign(parameter)
         say(f"starting from the parameters in {path}")
-        return
+        return 0, []
     saved = checkpoint.load_any(path, say)
     if saved is None:
-        raise InputError(f"{path}: 'train.init_from' names neither a checkpoint nor a run with one")
+        raise InputError(f"{path}: neither a checkpoint nor a run with one (train.init_from)")
     kept = []
     for name, variable in trainer.named_state():
         if not name.startswith(("parameters/", "average/")):
@@ -174,6 +271,7 @@ def start_from(trainer: AlphaFoldTrainer, source: str, parts: Parts, say: Say) -
     say(f"starting from the weights in {saved.path}")
     if kept:
         say(f"not there, so newly drawn: {', '.join(kept)}")
+    return saved.step, kept
 
 
 def _assign(variable: keras.Variable, value: object, item: str) -> None:
@@ -231,6 +329,14 @@ def summary_lines(summary: dict[str, object]) -> list[str]:
         lines.append(
             "lDDT-Cα of the training crops: before {}, after {}".format(
                 *map(_number, summary["lddt_ca"])
+            )
+        )
+    if "best" in summary:
+        lines.append(
+            "best lDDT-Cα of the validation chains: {} at step {}, kept as {}".format(
+                _number(summary["best"][SCORE]),
+                summary["best"]["step"],
+                summary["best"]["checkpoint"],
             )
         )
     if "seconds_per_step" in summary:

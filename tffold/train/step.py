@@ -14,14 +14,15 @@ import keras
 import tensorflow as tf
 
 from tffold.config import Config
+from tffold.model.primitives import fold
 from tffold.train import schedule
+from tffold.train.norms import module_norms
 from tffold.train.optimizer import TrainState, adam_update, clip_by_global_norm
 
 Batch = Mapping[str, tf.Tensor]
 LossFunction = Callable[[Any, Batch], tuple[tf.Tensor, Mapping[str, tf.Tensor]]]
 MetricFunction = Callable[[Any, Batch], Mapping[str, tf.Tensor]]
 
-RNG = "philox"  # the one algorithm that every device and XLA share
 TOTAL = "loss"
 BAD_EXAMPLES = "bad_examples"
 NUM_RECYCLE = "num_iter_recycling"
@@ -36,7 +37,7 @@ def base_seed(seed: int) -> tf.Tensor:
 
 def example_seed(seed: int, step: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
     """[2] int32 for one example: a function of the run's seed, the step and its global index."""
-    return tf.random.fold_in(tf.random.fold_in(base_seed(seed), step, RNG), index, RNG)
+    return fold(fold(base_seed(seed), step), index)
 
 
 class TrainingStep:
@@ -88,16 +89,16 @@ class TrainingStep:
         )
         # Not value[num_recycle]: XLA compiles anew for every value that reaches a slice's start.
         last = {name: tf.gather(value, num_recycle) for name, value in example.items()}
+        # One pass in all: nothing to recycle, and no second copy of the network to compile.
+        single = example[NUM_RECYCLE].shape[0] == 1
         with scope:
             prev = self.network.recycle(
-                example, num_recycle, tf.random.fold_in(seed, _RECYCLE_PASSES, RNG)
+                example, 0 if single else num_recycle, fold(seed, _RECYCLE_PASSES)
             )
             prev = tf.nest.map_structure(tf.stop_gradient, prev)
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(parameters)
-                outputs = self.network.one_pass(
-                    last, prev, tf.random.fold_in(seed, _LAST_PASS, RNG)
-                )
+                outputs = self.network.one_pass(last, prev, fold(seed, _LAST_PASS))
                 total, parts = self.loss_fn(outputs, last)
             metrics = self.metric_fn(outputs, last)
         gradients = tape.gradient(
@@ -163,18 +164,26 @@ class TrainingStep:
           sums: scalars summed likewise, and ``bad_examples``.
 
         Returns:
-          The state after the step; the scalars' means, the learning rate and ``bad_examples``.
+          The state after the step; the scalars' means, the learning rate, ``bad_examples``, and
+          the norms by module.
         """
         size = self.config.train.batch_size
         rate = schedule.learning_rate((state.step + 1) * size, self.config.train)
         bad = sums[BAD_EXAMPLES]
         apply = tf.reduce_sum(bad) == 0.0
-        after = adam_update(
-            state, [g / float(size) for g in gradient_sum], rate, apply, self.config.train
-        )
+        gradients = [gradient / float(size) for gradient in gradient_sum]
+        after = adam_update(state, gradients, rate, apply, self.config.train)
         logs = {name: value / float(size) for name, value in sums.items()}
         logs[BAD_EXAMPLES] = bad
         logs["optim/learning_rate"] = rate
+        logs |= module_norms(
+            self.network.trainable_variables,
+            after.step,
+            gradients,
+            state.parameters,
+            after.parameters,
+            self.config.train,
+        )
         return after, logs
 
     def pure(self, state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, tf.Tensor]]:

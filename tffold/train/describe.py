@@ -1,0 +1,85 @@
+"""What a run is, in words: for TensorBoard's text and hyperparameter pages."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Mapping, Sequence
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tffold import config_file
+from tffold.config import Config
+from tffold.data.reader import RecordSet
+from tffold.train.checkpoint import versions
+from tffold.train.norms import parameters_by_module
+
+_SECTIONS = ("train.", "loss.", "data.")
+_PLACES = ("train.run_dir", "train.tpu")  # say nothing about the training
+
+
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    lines = [head, ["-"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
+
+
+def settings(config: Config) -> str:
+    """The whole configuration."""
+    return f"```yaml\n{config_file.to_yaml(config)}```"
+
+
+def environment(strategy: tf.distribute.Strategy) -> str:
+    """What the run runs on."""
+    devices = [device.name for device in tf.config.list_logical_devices()]
+    rows = [
+        *versions().items(),
+        ("system", platform.platform()),
+        ("processor cores", len(os.sched_getaffinity(0))),
+        ("strategy", type(strategy).__name__),
+        ("replicas", strategy.num_replicas_in_sync),
+        ("devices", ", ".join(devices)),
+    ]
+    return markdown_table(("what", "value"), rows)
+
+
+def model_table(network: keras.layers.Layer) -> str:
+    """Parameters of every module."""
+    variables = network.trainable_variables
+    rows = []
+    for module, places in parameters_by_module(variables).items():
+        sizes = [int(np.prod(variables[i].shape)) for i in places]
+        rows.append((module, len(sizes), f"{sum(sizes):,}"))
+    total = sum(int(np.prod(variable.shape)) for variable in variables)
+    rows.append(("**all**", len(variables), f"{total:,}"))
+    return markdown_table(("module", "arrays", "parameters"), rows)
+
+
+def data_table(sets: Mapping[str, RecordSet | None]) -> str:
+    """Sizes of the record sets, by what they are for; smallest, median and largest."""
+
+    def spread(values: np.ndarray) -> str:
+        return " / ".join(f"{x:g}" for x in np.percentile(values, [0, 50, 100]))
+
+    rows = []
+    for name, records in sets.items():
+        if records is not None:
+            columns = (records.num_res, records.num_msa, records.num_templates)
+            rows.append((name, records.name, len(records), *map(spread, columns)))
+    head = ("set", "shards", "chains", "residues", "alignment rows", "templates")
+    return markdown_table(head, rows)
+
+
+def hyperparameters(config: Config) -> dict[str, bool | int | float | str]:
+    """Settings by which runs are compared: those of training, loss and data, and changed others."""
+    now, default = (config_file.flatten(config_file.to_dict(c)) for c in (config, Config()))
+    chosen = {
+        name: value
+        for name, value in now.items()
+        if name not in _PLACES and (name.startswith(_SECTIONS) or value != default[name])
+    }
+    return {
+        name: ", ".join(map(str, value)) if isinstance(value, list) else value
+        for name, value in chosen.items()
+    }
