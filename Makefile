@@ -32,5 +32,5 @@ $(VENV)/.installed-cpu: setup.cfg pyproject.toml | $(BIN)/python
 	touch $@
 
 $(VENV)/.installed-test: setup.cfg pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install -q -e '.[cpu,test]'
+	$(BIN)/python -m pip install -q -e '.[cpu,test,relax]'
 	touch $@ $(VENV)/.installed-cpu

@@ -1,0 +1,387 @@
+"""Restrained minimisation of a structure in the Amber99SB force field (supplement 1.8.6).
+
+Rounds of minimisation with OpenMM: hydrogens, missing atoms and disulfide bonds are put in,
+every heavy atom is held where it was by a harmonic restraint, and each round frees the
+residues that the one before left with a violation, until there are none.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+
+import gemmi
+import numpy as np
+import tensorflow as tf
+
+from records.chemistry import ATOM_ORDER, ATOM_TYPES, RESTYPE_ATOM37_MASK, UNKNOWN_INDEX
+from records.errors import InputError
+from tffold.config import LossConfig, RelaxConfig
+from tffold.geometry import make_atom14_masks
+from tffold.losses.violations import find_violations
+from tffold.structure_files import Structure, pdb_text, structures_of
+
+FORCE_FIELD = "amber99sb.xml"
+PH = 7.0  # at which hydrogens are put in
+BOND_REACH = 2.0  # Å between C and N of residues whose numbers do not follow, if they are bonded
+_SEGMENT_NAMES = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+_PAD = 128  # residues; violations are compiled for multiples of it
+_JOLT = 0.01  # nm, when atoms lie on each other and the energy is infinite
+_C, _N, _OXT = (ATOM_ORDER[name] for name in ("C", "N", "OXT"))
+
+
+@dataclass(frozen=True)
+class Relaxation:
+    """A relaxed structure: its chains (heavy atoms), a PDB file with hydrogens, and a report.
+
+    The report has energies (kcal/mol, of the force field alone), ``rmsd`` (Å, of the heavy
+    atoms of the input, not superposed), violations before and after, rounds, disulfide bonds,
+    the residues freed of restraints and the platform.
+    """
+
+    structures: tuple[Structure, ...]
+    pdb_text: str
+    report: dict[str, Any]
+
+    @property
+    def structure(self) -> Structure:
+        """The first chain."""
+        return self.structures[0]
+
+
+def require_openmm() -> None:
+    """Raises InputError unless OpenMM and pdbfixer are installed."""
+    missing = [name for name in ("openmm", "pdbfixer") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise InputError(
+            f"{' and '.join(missing)} not installed", mend="pip install 'tffold[relax]'"
+        )
+
+
+# --- violations ---------------------------------------------------------------
+
+
+@cache
+def _find_violations() -> Any:
+    def find(batch: dict[str, tf.Tensor], positions: tf.Tensor) -> dict[str, tf.Tensor]:
+        found = find_violations(batch, positions, LossConfig())
+        return {
+            "bonds": found["between_residues/connections_per_residue_violation_mask"],
+            "clashes": tf.reduce_max(found["between_residues/clashes_per_atom_clash_mask"], -1),
+            "within": tf.reduce_max(found["within_residues/per_atom_violations"], -1),
+        }
+
+    return tf.function(find, autograph=False, jit_compile=True)
+
+
+def violations(structures: Sequence[Structure]) -> dict[str, np.ndarray]:
+    """Which residues [L] of all chains together have a violation of each kind (supplement 1.9.11).
+
+    ``bonds`` to and angles with their neighbours, ``clashes`` with other residues, ``within``
+    the residue.
+    """
+    pieces = [piece for structure in structures for piece in _segments(structure)]
+    aatype = np.concatenate([structure.aatype for structure in structures]).astype(np.int32)
+    positions = np.concatenate([structure.atom_positions for structure in structures])
+    mask = np.concatenate([structure.atom_mask for structure in structures])
+    # Residues of different pieces are no neighbours.
+    breaks = np.repeat(np.arange(len(pieces)), [len(piece) for piece in pieces])
+    index = np.arange(len(aatype)) + 2 * breaks
+    length = len(aatype)
+    extra = -length % _PAD
+    aatype = np.pad(aatype, (0, extra), constant_values=UNKNOWN_INDEX)
+    table = {k: np.asarray(v) for k, v in make_atom14_masks(aatype).items()}
+    slots = table["residx_atom14_to_atom37"]
+    rows = np.arange(length + extra)[:, None]
+    # [L, 37, ...] -> [L, 14, ...]
+    positions = np.pad(positions, ((0, extra), (0, 0), (0, 0)))[rows, slots]
+    exists = table["atom14_atom_exists"] * np.pad(mask, ((0, extra), (0, 0)))[rows, slots]
+    batch = {
+        "aatype": tf.constant(aatype),
+        "residue_index": tf.constant(np.pad(index, (0, extra)).astype(np.int32)),
+        "atom14_atom_exists": tf.constant(exists.astype(np.float32)),
+    }
+    found = _find_violations()(batch, tf.constant(positions.astype(np.float32)))
+    return {name: np.asarray(values)[:length] > 0 for name, values in found.items()}
+
+
+def _counts(found: dict[str, np.ndarray]) -> dict[str, int]:
+    """Residues by kind of violation, and with any."""
+    counts = {name: int(values.sum()) for name, values in found.items()}
+    return {**counts, "residues": int(np.any(list(found.values()), axis=0).sum())}
+
+
+# --- pieces of chains ---------------------------------------------------------
+
+
+def _segments(structure: Structure) -> list[range]:
+    """Stretches of residues that are bonded, or should be.
+
+    Residues whose numbers follow are, however far apart; others only if they lie so.
+    """
+    if not len(structure.aatype):
+        return []
+    step = np.diff(structure.residue_index)
+    carbon, nitrogen = structure.atom_positions[:-1, _C], structure.atom_positions[1:, _N]
+    seen = structure.atom_mask[:-1, _C] * structure.atom_mask[1:, _N]
+    near = (np.linalg.norm(carbon - nitrogen, axis=-1) < BOND_REACH) & (seen > 0)
+    follow = (step == 0) | (step == 1)  # equal numbers differ in their insertion codes
+    ends = [*(np.flatnonzero(~(follow | near)) + 1), len(structure.aatype)]
+    return [range(a, b) for a, b in zip([0, *ends[:-1]], ends, strict=True)]
+
+
+def _known(structure: Structure) -> Structure:
+    """Without the residues that have no chemistry or no atoms."""
+    keep = (structure.aatype != UNKNOWN_INDEX) & (structure.atom_mask.sum(-1) > 0)
+    return replace(
+        structure,
+        aatype=structure.aatype[keep],
+        atom_positions=structure.atom_positions[keep],
+        atom_mask=structure.atom_mask[keep],
+        residue_index=structure.residue_index[keep],
+        b_factors=structure.b_factors[keep],
+    )
+
+
+def _joined_text(structures: Sequence[Structure]) -> str:
+    """A PDB file in which every stretch is a chain, so that nothing is bonded across gaps."""
+    lines: list[str] = []
+    names = iter(_SEGMENT_NAMES)
+    for structure in structures:
+        for piece in _segments(structure):
+            part = slice(piece.start, piece.stop)
+            name = next(names, None)
+            if name is None:
+                raise InputError(f"more than {len(_SEGMENT_NAMES)} chains and gaps in them")
+            text = pdb_text(
+                Structure(
+                    structure.aatype[part],
+                    structure.atom_positions[part],
+                    structure.atom_mask[part],
+                    np.arange(1, len(piece) + 1),
+                    structure.b_factors[part],
+                    name,
+                )
+            )
+            lines += [ln for ln in text.splitlines() if ln.startswith(("ATOM", "TER"))]
+    return "\n".join([*lines, "END", ""])
+
+
+# --- one round ----------------------------------------------------------------
+
+
+@dataclass
+class _Round:
+    """What a minimisation did: a PDB file with hydrogens, energies in kcal/mol."""
+
+    text: str
+    energy_before: float
+    energy_after: float
+    disulfides: int
+    platform: str
+
+
+def _prepared(text: str) -> Any:
+    """The file with missing heavy atoms, hydrogens and disulfide bonds put in (pdbfixer's)."""
+    import pdbfixer
+
+    fixer = pdbfixer.PDBFixer(pdbfile=io.StringIO(text))
+    fixer.missingResidues = {}
+    fixer.findMissingAtoms()
+    fixer.addMissingAtoms(seed=0)
+    fixer.addMissingHydrogens(PH)
+    return fixer
+
+
+def _minimise(text: str, free: np.ndarray, config: RelaxConfig) -> _Round:
+    """One round: all heavy atoms but those of residues that are ``free`` [L] are restrained.
+
+    Raises:
+      InputError: the force field does not know the structure, or it has no finite energy.
+    """
+    import openmm
+    from openmm import app, unit
+
+    fixer = _prepared(text)
+    topology = fixer.topology
+    try:
+        system = app.ForceField(FORCE_FIELD).createSystem(topology, constraints=app.HBonds)
+    except ValueError as error:
+        raise InputError("the force field does not fit", item=str(error)[:200]) from None
+    positions = np.asarray(fixer.positions.value_in_unit(unit.nanometer), float)
+    restraint = openmm.CustomExternalForce("0.5 * k * ((x-x0)^2 + (y-y0)^2 + (z-z0)^2)")
+    kilocalorie = unit.kilocalories_per_mole
+    stiffness = config.stiffness * kilocalorie / unit.angstrom**2
+    restraint.addGlobalParameter("k", stiffness)
+    for name in ("x0", "y0", "z0"):
+        restraint.addPerParticleParameter(name)
+    restraint.setForceGroup(1)
+    for atom in topology.atoms():
+        if atom.element.symbol != "H" and not free[atom.residue.index]:
+            restraint.addParticle(atom.index, positions[atom.index])
+    system.addForce(restraint)
+    context = _context(system, config.platform)
+
+    def energy() -> float:
+        state = context.getState(getEnergy=True, groups={0})
+        return state.getPotentialEnergy().value_in_unit(kilocalorie)
+
+    random = np.random.default_rng(0)
+    context.setPositions(positions)
+    before = energy()
+    if not np.isfinite(before):
+        context.setPositions(positions + _JOLT * random.standard_normal(positions.shape))
+    # DISCREPANCY: AlphaFold gave its tolerance as an energy, as OpenMM 7 took it; OpenMM 8
+    # takes a force, for which 10 kJ/mol/nm = 2.39 kcal/mol/nm is the same default.
+    tolerance = config.tolerance * kilocalorie / unit.nanometer
+    openmm.LocalEnergyMinimizer.minimize(context, tolerance, config.max_iterations)
+    after = energy()
+    state = context.getState(getPositions=True)
+    if not np.isfinite(after):
+        raise InputError("has no finite energy", mend="too many of its atoms lie on each other")
+    out = io.StringIO()
+    app.PDBFile.writeFile(topology, state.getPositions(), out)
+    sulphur = [b for b in topology.bonds() if b[0].name == b[1].name == "SG"]
+    name = context.getPlatform().getName()
+    return _Round(out.getvalue(), before, after, len(sulphur), name)
+
+
+def _context(system: Any, platform: str) -> Any:
+    """On the platform named; on ``auto`` the fastest that works (a GPU may be full or absent)."""
+    import openmm
+
+    known = {p.getName(): p for p in map(openmm.Platform.getPlatform, range(
+        openmm.Platform.getNumPlatforms()))}  # fmt: skip
+    if platform != "auto" and platform not in known:
+        raise InputError(
+            f"OpenMM has no platform {platform!r} here",
+            mend=f"set predict.relax.platform to one of {', '.join(known)}, or to auto",
+        )
+    chosen = sorted(known.values(), key=lambda p: -p.getSpeed())
+    if platform != "auto":
+        chosen = [known[platform]]
+    problem = ""
+    for one in chosen:
+        try:
+            return openmm.Context(system, openmm.VerletIntegrator(0.001), one)
+        except openmm.OpenMMException as error:
+            problem = str(error)
+    raise InputError("OpenMM cannot run", item=problem[:200], mend="set predict.relax.platform")
+
+
+# --- the whole ----------------------------------------------------------------
+
+
+def relax(structures: Sequence[Structure], config: RelaxConfig) -> Relaxation:
+    """Minimise chains until nothing is violated, or ``config.max_rounds`` are done.
+
+    Atoms that are missing are added; residue numbers, chain names and B-factors are kept.
+
+    Raises:
+      InputError: OpenMM is not installed, or it cannot make sense of the structure.
+    """
+    require_openmm()
+    given = [_known(structure) for structure in structures]
+    given = [structure for structure in given if len(structure.aatype)]
+    if not given:
+        raise InputError("has no residues to relax", mend="give a protein")
+    start = violations(given)
+    current = given
+    free = np.zeros(len(start["bonds"]), bool)
+    freed = free
+    rounds: list[_Round] = []
+    found = start
+    for _ in range(config.max_rounds):
+        free = freed
+        rounds.append(_minimise(_joined_text(current), free, config))
+        current = _taken_over(rounds[-1].text, given)
+        found = violations(current)
+        freed = free | np.any(list(found.values()), axis=0)
+        if not np.any(list(found.values())):
+            break
+    names = [f"{s.chain_id} {number}" for s in given for number in s.residue_index]
+    report = {
+        "energy_before": rounds[0].energy_before if np.isfinite(rounds[0].energy_before) else None,
+        "energy_after": rounds[-1].energy_after,
+        "rmsd": _rmsd(given, current),
+        "violations_before": _counts(start),
+        "violations_after": _counts(found),
+        "violating_residues": _pick(names, np.any(list(found.values()), axis=0)),
+        "freed_residues": _pick(names, free),
+        "rounds": len(rounds),
+        "disulfide_bonds": rounds[-1].disulfides,
+        "platform": rounds[-1].platform,
+    }
+    return Relaxation(tuple(current), _finished_text(rounds[-1].text, current), report)
+
+
+def _pick(names: Sequence[str], chosen: np.ndarray) -> list[str]:
+    return [names[i] for i in np.flatnonzero(chosen)]
+
+
+def _rmsd(before: Sequence[Structure], after: Sequence[Structure]) -> float:
+    """Å, over the atoms of the first, without superposition."""
+    squares = [
+        np.square(b.atom_positions - a.atom_positions).sum(-1)[(b.atom_mask > 0)]
+        for b, a in zip(before, after, strict=True)
+    ]
+    return float(np.sqrt(np.concatenate(squares).mean()))
+
+
+def _taken_over(text: str, given: Sequence[Structure]) -> list[Structure]:
+    """Heavy atoms of a minimised file in the places of the chains given."""
+    pieces = structures_of(text, "minimised structure")
+    positions = np.concatenate([piece.atom_positions for piece in pieces])
+    mask = np.concatenate([piece.atom_mask for piece in pieces])
+    result, start = [], 0
+    for structure in given:
+        part = slice(start, start + len(structure.aatype))
+        start = part.stop
+        chain_mask = mask[part].copy()
+        # Ends of a stretch that are no ends of the chain got a second oxygen, too.
+        allowed = RESTYPE_ATOM37_MASK[structure.aatype].copy()
+        allowed[-1, _OXT] = 1.0
+        chain_mask *= np.maximum(allowed, structure.atom_mask)
+        result.append(
+            replace(
+                structure,
+                atom_positions=positions[part] * chain_mask[..., None],
+                atom_mask=chain_mask,
+                b_factors=np.broadcast_to(
+                    structure.b_factors.max(axis=-1, keepdims=True), structure.b_factors.shape
+                ),
+            )
+        )
+    return result
+
+
+def _finished_text(text: str, structures: Sequence[Structure]) -> str:
+    """The minimised file, hydrogens included, with the chains' own names and numbers."""
+    parsed = gemmi.read_pdb_string(text)
+    residues = [residue for chain in parsed[0] for residue in chain]
+    model = gemmi.Model(1)
+    start = 0
+    for structure in structures:
+        chain = gemmi.Chain(structure.chain_id)
+        for i, number in enumerate(structure.residue_index):
+            residue = residues[start + i]
+            residue.seqid = gemmi.SeqId(int(number), " ")
+            for atom in list(residue):
+                heavy = not atom.is_hydrogen()
+                if heavy and not structure.atom_mask[i, ATOM_TYPES.index(atom.name)]:
+                    residue.remove_atom(atom.name, "\0", atom.element)
+                    continue
+                atom.b_iso = float(structure.b_factors[i, 1])
+                atom.occ = 1.0
+            chain.add_residue(residue)
+        start += len(structure.residue_index)
+        model.add_chain(chain)
+    result = gemmi.Structure()
+    result.add_model(model)
+    result.setup_entities()
+    result.assign_serial_numbers()
+    return result.make_pdb_string(gemmi.PdbWriteOptions(minimal=True))
