@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         search = search_options(options)
         if importlib.util.find_spec("tensorflow") is None:
             raise InputError(NO_TENSORFLOW)
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # the cache is noisy
         if options.compile_cache != "none":
             compile_cache.enable(options.compile_cache or compile_cache.default_folder())
         from tffold.predict.distill import Distillation

@@ -1,0 +1,30 @@
+"""One tiny model, compiled once, for all tests of prediction."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from predicting import small_config
+
+from tffold import config_file, params
+from tffold.model.alphafold import AlphaFold
+from tffold.predict.models import load_models
+
+
+@pytest.fixture(scope="session")
+def saved(tmp_path_factory) -> tuple[Path, Path]:
+    """A configuration file and a parameter file like DeepMind's."""
+    folder = tmp_path_factory.mktemp("saved")
+    config = small_config()
+    (folder / "tiny.yaml").write_text(config_file.to_yaml(config))
+    params.write_npz(folder / "params_tiny.npz", params.model_params(AlphaFold(config.model, 1)))
+    return folder / "tiny.yaml", folder / "params_tiny.npz"
+
+
+@pytest.fixture(scope="session")
+def model(saved):
+    """The loaded model; tests share its compiled program."""
+    path, weights = saved
+    (model,) = load_models({"tiny": config_file.load_config(path)}, [str(weights)])
+    return model
