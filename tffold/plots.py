@@ -230,7 +230,10 @@ def distance_maps(
 
 
 def distogram_expectation(
-    expected: np.ndarray, true: np.ndarray | None = None, title: str = ""
+    expected: np.ndarray,
+    true: np.ndarray | None = None,
+    max_distance: float = 22.0,
+    title: str = "",
 ) -> Figure:
     """The distogram's expected Cβ distances [L, L] (Å, capped by its last bin), and the true ones.
 
@@ -242,7 +245,7 @@ def distogram_expectation(
     if true is not None:
         shown = np.where(np.tri(len(expected), k=-1, dtype=bool), np.asarray(true), expected)
         label = "Cβ distance, Å: expected above, true below"
-    image = axes.imshow(shown, cmap="viridis_r", vmin=0.0, vmax=float(np.nanmax(expected)))
+    image = axes.imshow(shown, cmap="viridis_r", vmin=0.0, vmax=max_distance)
     figure.colorbar(image, ax=axes, label=label)
     axes.set(xlabel="residue", ylabel="residue")
     return figure

@@ -138,3 +138,26 @@ def test_a_crystal_structure_is_clean_and_a_collapsed_one_is_not():
     )
     assert float(stretched["violations_extreme_ca_ca_distance"]) == 1
     assert float(stretched["violations_between_residue_bond"]) == 1
+
+
+def test_bond_lengths_and_angles_are_counted_apart():
+    """Moving a residue along its peptide bond leaves the angles; turning one leaves the length."""
+    batch = {name: tf.constant(value[-1]) for name, value in load_batch("case_a").items()}
+    batch["residue_index"] = tf.range(batch["aatype"].shape[0])
+    truth = batch["atom14_gt_positions"].numpy()
+    num_pairs = len(truth) - 1
+
+    def shares(positions):
+        found = v.find_violations(batch, tf.constant(positions), CONFIG)
+        metrics = v.violation_metrics(batch, positions, found)
+        return [float(metrics[f"violations_bond_{x}"]) * num_pairs for x in ("length", "angle")]
+
+    ca, c, n_next = truth[10, 1], truth[10, 2], truth[11, 0]
+    pulled = truth.copy()
+    pulled[11:] += 2.0 * (n_next - c) / np.linalg.norm(n_next - c)
+    assert shares(pulled) == pytest.approx([1, 0], abs=0.01)
+    bent = truth.copy()
+    # N to where CA, C and N stand in line, at the same distance from C.
+    straight = c + np.linalg.norm(n_next - c) * (c - ca) / np.linalg.norm(c - ca)
+    bent[11:] += straight - n_next
+    assert shares(bent) == pytest.approx([0, 1], abs=0.01)

@@ -234,3 +234,17 @@ def test_compiled_and_as_keras_metrics(example):
         assert float(metric.result()) == pytest.approx(expected, rel=1e-3)
         metric.reset_state()
         assert float(metric.result()) == 0.0
+
+
+def test_expected_distance_by_hand():
+    """Sure of bin 1, halves of bins 0 and 2, and of what lies beyond the last edge."""
+    step = (HEADS.distogram_last_break - HEADS.distogram_first_break) / 62
+    labels = np.array([1, 63])
+    logits = np.array(sure(labels, 64))
+    halves = np.full(64, -80.0)
+    halves[[0, 2]] = 0.0
+    found = metrics.expected_distance(np.stack([*logits, halves]).astype("float32"), HEADS)
+    first, last = HEADS.distogram_first_break, HEADS.distogram_last_break
+    np.testing.assert_allclose(
+        found, [first + step / 2, last + step / 2, first + step / 2], rtol=1e-5
+    )

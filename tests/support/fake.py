@@ -123,15 +123,15 @@ def fake_dataset(config: Config, poison: frozenset[int] = frozenset()):
 
 
 class FakeEvaluation:
-    """Five made-up chains whose scores follow from the averaged weights; the first two are drawn.
+    """Five made-up chains whose scores follow from the averaged weights.
 
-    ``scores``: lDDT-Cα by step, in place of that.
+    ``scores``: lDDT-Cα by step, in place of that; ``drawn``: which are drawn (it takes time).
     """
 
-    def __init__(self, trainer, scores: dict[int, float] | None = None):
+    def __init__(self, trainer, scores: dict[int, float] | None = None, drawn: Sequence[int] = ()):
         self.trainer, self.scores = trainer, scores
         self.chain_ids = [f"chain{i}" for i in range(5)]
-        self.drawn = [0, 1]
+        self.drawn = list(drawn)
         self.asked: list[list[int]] = []
 
     def evaluate(self, chosen: Sequence[int], draw: bool) -> Iterator[ChainResult]:

@@ -41,6 +41,23 @@ def test_only_the_last_are_kept(tmp_path):
     assert checkpoint.steps_in(tmp_path) == [20, 100_000_000]
 
 
+def test_a_later_one_pushes_out_nothing(tmp_path):
+    for step in (4, 6, 8):
+        save(tmp_path, step)
+    save(tmp_path, 5, keep=1)  # 6 and 8 were damaged: the run went back to 4
+    assert checkpoint.steps_in(tmp_path) == [5, 6, 8]
+    checkpoint.remove_others(tmp_path / checkpoint.folder_name(5))
+    assert checkpoint.steps_in(tmp_path) == [5]
+
+
+def test_a_folder_of_checkpoints_is_found_like_a_run(tmp_path):
+    for folder in (tmp_path / "checkpoints", tmp_path / "best"):
+        save(folder, 5)
+    assert checkpoint.load_any(tmp_path).path == tmp_path / "checkpoints" / "step-00000005"
+    assert checkpoint.load_any(tmp_path / "best").path == tmp_path / "best" / "step-00000005"
+    assert checkpoint.load_any(tmp_path / "nothing") is None
+
+
 def test_saving_a_step_again_replaces_it(tmp_path):
     save(tmp_path, 5)
     checkpoint.save(tmp_path, 5, {"x": np.ones(2)}, {}, 3)

@@ -55,7 +55,8 @@ def straight(tmp_path_factory) -> dict[str, np.ndarray]:
 
 
 def test_killed_and_resumed_is_bit_for_bit_the_same(tmp_path, straight):
-    words = (f"run_dir={tmp_path}/run", "steps=12", "batch_size=8")
+    # Validation on top, which must change nothing.
+    words = (f"run_dir={tmp_path}/run", "steps=12", "batch_size=8", "--validate=3")
     for step in (2, 6):  # killed twice, at whatever it was doing then
         process = start(1, tmp_path / "out.npz", "--slow", *words)
         wait_for(tmp_path / "run" / "checkpoints" / f"step-{step:08d}", process)
@@ -102,6 +103,7 @@ def test_eight_mirrored_devices_are_one_device(tmp_path, straight):
             "steps=12",
             "batch_size=8",
             "strategy=mirrored",
+            "--validate=6",
         )
     )
     assert_close(straight, weights(tmp_path / "out.npz"))
@@ -122,6 +124,7 @@ def test_two_workers_are_one_device(tmp_path, straight):
             "steps=12",
             "batch_size=8",
             "strategy=multi_worker",
+            "--validate=4",
             env={
                 "TF_CONFIG": json.dumps(
                     {"cluster": cluster, "task": {"type": "worker", "index": index}}
@@ -134,3 +137,10 @@ def test_two_workers_are_one_device(tmp_path, straight):
     assert "step 12/12" in outputs[0] and "step 12/12" not in outputs[1]
     for index in range(2):
         assert_close(straight, weights(tmp_path / f"out{index}.npz"))
+    for step in (4, 8, 12):  # each worker measured some of the chains; both know of all
+        folder = tmp_path / "run" / "validation" / f"step-{step:08d}"
+        record = json.loads((folder / "validation.json").read_text())
+        assert [chain["chain"] for chain in record["chains"]] == [f"chain{i}" for i in range(5)]
+        scores = [chain["lddt_ca"] for chain in record["chains"]]
+        np.testing.assert_allclose(np.diff(scores), 0.01, atol=1e-6)
+    assert "validation at step 12: 5 chains" in outputs[0] and "validation" not in outputs[1]

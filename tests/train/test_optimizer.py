@@ -64,15 +64,13 @@ def test_a_skipped_update_changes_only_the_step():
 
 
 def test_clipping_scales_all_together():
-    gradients = [tf.constant([3.0, 0.0]), tf.constant([[4.0]])]
-    clipped, norm = clip_by_global_norm(gradients, 0.1)
+    clipped, norm = clip_by_global_norm(tf.constant([3.0, 0.0, 4.0]), 0.1)
     assert float(norm) == 5.0
-    np.testing.assert_allclose(clipped[0], [0.06, 0.0], rtol=1e-6)
-    np.testing.assert_allclose(clipped[1], [[0.08]], rtol=1e-6)
+    np.testing.assert_allclose(clipped, [0.06, 0.0, 0.08], rtol=1e-6)
 
 
 def test_short_and_zero_gradients_are_left_alone():
     for gradient in (0.05, 0.0):
-        clipped, norm = clip_by_global_norm([tf.constant([gradient])], 0.1)
-        assert float(clipped[0][0]) == pytest.approx(gradient)
+        clipped, norm = clip_by_global_norm(tf.constant([gradient]), 0.1)
+        assert float(clipped[0]) == pytest.approx(gradient)
         assert float(norm) == pytest.approx(gradient)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
-from pathlib import Path
 
 import keras
 
@@ -82,7 +81,7 @@ class Probe(keras.callbacks.Callback):
 class Checkpointer(keras.callbacks.Callback):
     """Saves every ``checkpoint_every`` steps and at the end."""
 
-    def __init__(self, save: Callable[[], Path | None], start_step: int) -> None:
+    def __init__(self, save: Callable[[], object], start_step: int) -> None:
         super().__init__()
         self.save = save
         self.saved_step = start_step

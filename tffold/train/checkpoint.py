@@ -67,7 +67,7 @@ def save(
     description: Mapping[str, Any],
     keep: int,
 ) -> Path:
-    """Writes a checkpoint atomically, then removes all but the last ``keep``.
+    """Writes a checkpoint atomically, then removes all before it but the last ``keep``.
 
     Raises:
       CheckpointError: it could not be written (a full disk, say); older ones are untouched.
@@ -96,9 +96,17 @@ def save(
             f"{final}: checkpoint could not be written: {error.strerror}; "
             "free some space; earlier checkpoints are intact"
         ) from error
-    for old in steps_in(folder)[:-keep]:
+    # Later ones, damaged or they would have been resumed from, push out nothing.
+    for old in [other for other in steps_in(folder) if other <= step][:-keep]:
         shutil.rmtree(folder / folder_name(old))
     return final
+
+
+def remove_others(kept: Path) -> None:
+    """Removes every checkpoint beside ``kept``, later ones too."""
+    for step in steps_in(kept.parent):
+        if folder_name(step) != kept.name:
+            shutil.rmtree(kept.parent / folder_name(step))
 
 
 def load(path: str | Path) -> Checkpoint:

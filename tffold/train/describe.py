@@ -16,7 +16,7 @@ from tffold.data.reader import RecordSet
 from tffold.train.checkpoint import versions
 from tffold.train.norms import parameters_by_module
 
-_SECTIONS = ("train.", "loss.", "data.")
+_SECTIONS = ("train.", "loss.")
 _PLACES = ("train.run_dir", "train.tpu")  # say nothing about the training
 
 
@@ -72,7 +72,7 @@ def data_table(sets: Mapping[str, RecordSet | None]) -> str:
 
 
 def hyperparameters(config: Config) -> dict[str, bool | int | float | str]:
-    """Settings by which runs are compared: those of training, loss and data, and changed others."""
+    """Settings by which runs are compared: those of training and loss, and changed others."""
     now, default = (config_file.flatten(config_file.to_dict(c)) for c in (config, Config()))
     chosen = {
         name: value

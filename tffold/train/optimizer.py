@@ -30,13 +30,10 @@ class TrainState(NamedTuple):
     updates: object  # [] int32 updates made; Adam's own count
 
 
-def clip_by_global_norm(
-    gradients: Sequence[tf.Tensor], clip_norm: float
-) -> tuple[list[tf.Tensor], tf.Tensor]:
-    """Scales gradients down to a global L2 norm of ``clip_norm``; also returns the norm before."""
-    norm = tf.sqrt(tf.add_n([tf.reduce_sum(tf.square(gradient)) for gradient in gradients]))
-    scale = clip_norm / tf.maximum(norm, clip_norm)
-    return [gradient * scale for gradient in gradients], norm
+def clip_by_global_norm(gradient: tf.Tensor, clip_norm: float) -> tuple[tf.Tensor, tf.Tensor]:
+    """Scales a gradient [p] down to an L2 norm of ``clip_norm``; also returns the norm before."""
+    norm = tf.sqrt(tf.reduce_sum(tf.square(gradient)))
+    return gradient * (clip_norm / tf.maximum(norm, clip_norm)), norm
 
 
 def adam_update(

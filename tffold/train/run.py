@@ -121,8 +121,14 @@ def train(
     evaluation = parts.evaluation(config, trainer, say)
     monitor = Monitor(run_dir, config, say, guard=guard) if chief else None
 
-    def save_to(folder: Path, keep: int) -> Path | None:
-        return save(trainer, config, folder, keep, progress) if chief else None
+    def save_last() -> None:
+        if chief:
+            save(trainer, config, folder, config.train.keep_checkpoints, progress)
+
+    def save_best() -> None:
+        if chief:
+            # A later one may lie there, from before the run went back to this step's past.
+            checkpoint.remove_others(save(trainer, config, run_dir / BEST_FOLDER, 1, progress))
 
     stopper = StopOnSignal(say)
     watchers = [
@@ -133,12 +139,8 @@ def train(
     ]
     if evaluation is not None:
         report = Reporter(run_dir, guard, monitor) if chief else lambda summary: None
-        best = run_dir / BEST_FOLDER
-        watchers.append(
-            Validator(evaluation, config, progress, lambda: save_to(best, 1), report, say)
-        )
-    keep = config.train.keep_checkpoints
-    watchers.append(Checkpointer(lambda: save_to(folder, keep), trainer.step))
+        watchers.append(Validator(evaluation, config, progress, save_best, report, say))
+    watchers.append(Checkpointer(save_last, trainer.step))
     if chief:
         run_dir.mkdir(parents=True, exist_ok=True)
         (run_dir / CONFIG_FILE).write_text(config_file.to_yaml(config))

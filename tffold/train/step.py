@@ -7,7 +7,8 @@ that is not there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -40,6 +41,22 @@ def example_seed(seed: int, step: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
     return fold(fold(base_seed(seed), step), index)
 
 
+def flatten(arrays: Sequence[tf.Tensor]) -> tf.Tensor:
+    """All arrays one after the other in one vector.
+
+    Clipping, accumulating and reducing over replicas are then one operation each, not one for
+    each of some hundreds of arrays, which would be a third of what XLA has to compile.
+    """
+    # Gathers give sparse gradients.
+    return tf.concat([tf.reshape(tf.convert_to_tensor(x), [-1]) for x in arrays], axis=0)
+
+
+def unflatten(vector: tf.Tensor, like: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+    """The inverse of ``flatten`` for arrays of the shapes of ``like``."""
+    parts = tf.split(vector, [math.prod(x.shape) for x in like])
+    return [tf.reshape(part, x.shape) for part, x in zip(parts, like, strict=True)]
+
+
 class TrainingStep:
     """Loss, gradients and update of ``network`` under ``config``.
 
@@ -66,7 +83,7 @@ class TrainingStep:
 
     def example_gradients(
         self, parameters: list[tf.Tensor], example: Batch, step: tf.Tensor, index: tf.Tensor
-    ) -> tuple[list[tf.Tensor], dict[str, tf.Tensor], tf.Tensor]:
+    ) -> tuple[tf.Tensor, dict[str, tf.Tensor], tf.Tensor]:
         """Clipped gradient and metrics of one example.
 
         Args:
@@ -77,8 +94,9 @@ class TrainingStep:
           index: [] int32, the example's place in the global batch.
 
         Returns:
-          Gradients of the loss in the last recycling pass, at most ``clip_norm`` long together;
-          scalars by name; whether loss and gradient are finite.
+          The gradient of the loss in the last recycling pass, at most ``clip_norm`` long, all
+          arrays in one vector (see ``flatten``); scalars by name; whether loss and gradient are
+          finite.
         """
         config = self.config
         seed = example_seed(config.train.seed, step, index)
@@ -87,14 +105,15 @@ class TrainingStep:
         scope = keras.StatelessScope(
             list(zip(self.network.trainable_variables, parameters, strict=True))
         )
-        # Not value[num_recycle]: XLA compiles anew for every value that reaches a slice's start.
-        last = {name: tf.gather(value, num_recycle) for name, value in example.items()}
-        # One pass in all: nothing to recycle, and no second copy of the network to compile.
-        single = example[NUM_RECYCLE].shape[0] == 1
+        if example[NUM_RECYCLE].shape[0] == 1:
+            # Nothing to recycle: no second copy of the network to compile.
+            recycles, last = 0, {name: value[0] for name, value in example.items()}
+        else:
+            # Not value[num_recycle]: XLA compiles anew for every value of a slice's start.
+            recycles = num_recycle
+            last = {name: tf.gather(value, num_recycle) for name, value in example.items()}
         with scope:
-            prev = self.network.recycle(
-                example, 0 if single else num_recycle, fold(seed, _RECYCLE_PASSES)
-            )
+            prev = self.network.recycle(example, recycles, fold(seed, _RECYCLE_PASSES))
             prev = tf.nest.map_structure(tf.stop_gradient, prev)
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(parameters)
@@ -104,9 +123,7 @@ class TrainingStep:
         gradients = tape.gradient(
             total, parameters, unconnected_gradients=tf.UnconnectedGradients.ZERO
         )
-        # Gathers give sparse gradients.
-        gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]
-        clipped, norm = clip_by_global_norm(gradients, config.train.clip_norm)
+        clipped, norm = clip_by_global_norm(flatten(gradients), config.train.clip_norm)
         finite = tf.math.is_finite(total) & tf.math.is_finite(norm)
         scalars = {TOTAL: total}
         scalars |= {f"loss/{name}": value for name, value in parts.items()}
@@ -121,7 +138,7 @@ class TrainingStep:
 
     def local_gradients(
         self, parameters: list[tf.Tensor], batch: Batch, step: tf.Tensor, first_index: tf.Tensor
-    ) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
+    ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         """Sums of ``example_gradients`` over a local batch [B, C, ...], one example at a time.
 
         The loop is a loop in the compiled program too: memory and compile time are one
@@ -131,36 +148,39 @@ class TrainingStep:
         size = next(iter(batch.values())).shape[0]
         names: list[str] = []
 
-        def body(index, gradients, sums, bad):
-            example = {name: tf.gather(value, index) for name, value in batch.items()}
+        def one(index: tf.Tensor, example: Batch) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
             place = first_index + index
-            more, scalars, finite = self.example_gradients(parameters, example, step, place)
+            gradient, scalars, finite = self.example_gradients(parameters, example, step, place)
             names[:] = scalars  # known once traced
-            more_sums = tf.pad(tf.stack(list(scalars.values())), [[0, _MAX_SCALARS - len(scalars)]])
+            values = tf.pad(tf.stack(list(scalars.values())), [[0, _MAX_SCALARS - len(scalars)]])
             flag = tf.one_hot(tf.where(finite, -1, place), self.config.train.batch_size)
-            gradients = [a + b for a, b in zip(gradients, more, strict=True)]
-            return index + 1, gradients, sums + more_sums, bad + flag
+            return gradient, values, flag
 
-        start = (
-            0,
-            [tf.zeros_like(value) for value in parameters],
-            tf.zeros([_MAX_SCALARS]),
-            tf.zeros([self.config.train.batch_size]),
-        )
-        _, gradients, sums, bad = tf.while_loop(
-            lambda index, *_: index < size, body, start, maximum_iterations=size
-        )
-        sums = dict(zip(names, tf.unstack(sums[: len(names)]), strict=True))
-        return gradients, sums | {BAD_EXAMPLES: bad}
+        def body(index: tf.Tensor, *sums: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            example = {name: tf.gather(value, index) for name, value in batch.items()}
+            found = one(index, example)
+            return index + 1, *(a + b for a, b in zip(sums, found, strict=True))
+
+        if size == 1:
+            sums = one(tf.constant(0), {name: value[0] for name, value in batch.items()})
+        else:
+            count = sum(math.prod(value.shape) for value in parameters)
+            zeros = [tf.zeros([n]) for n in (count, _MAX_SCALARS, self.config.train.batch_size)]
+            _, *sums = tf.while_loop(
+                lambda index, *_: index < size, body, (0, *zeros), maximum_iterations=size
+            )
+        gradient, values, bad = sums
+        scalars = dict(zip(names, tf.unstack(values[: len(names)]), strict=True))
+        return gradient, scalars | {BAD_EXAMPLES: bad}
 
     def update(
-        self, state: TrainState, gradient_sum: list[tf.Tensor], sums: Mapping[str, tf.Tensor]
+        self, state: TrainState, gradient_sum: tf.Tensor, sums: Mapping[str, tf.Tensor]
     ) -> tuple[TrainState, dict[str, tf.Tensor]]:
         """Adam on the mean gradient of the global batch, unless an example was not finite.
 
         Args:
           state: before the step.
-          gradient_sum: clipped gradients summed over the global batch.
+          gradient_sum: clipped gradients summed over the global batch, in one vector.
           sums: scalars summed likewise, and ``bad_examples``.
 
         Returns:
@@ -171,7 +191,7 @@ class TrainingStep:
         rate = schedule.learning_rate((state.step + 1) * size, self.config.train)
         bad = sums[BAD_EXAMPLES]
         apply = tf.reduce_sum(bad) == 0.0
-        gradients = [gradient / float(size) for gradient in gradient_sum]
+        gradients = unflatten(gradient_sum / float(size), state.parameters)
         after = adam_update(state, gradients, rate, apply, self.config.train)
         logs = {name: value / float(size) for name, value in sums.items()}
         logs[BAD_EXAMPLES] = bad
