@@ -43,6 +43,7 @@ def main() -> None:
         "tffold.cli.fit",
         CONFIG,
         f"data.train=[{records / 'train'}]",
+        f"data.validation=[{records / 'train'}]",
         f"train.run_dir={run}",
         *options.overrides,
     )
