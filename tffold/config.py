@@ -131,6 +131,7 @@ class ModelConfig:
     structure_module: StructureModuleConfig = field(default_factory=StructureModuleConfig)
     heads: HeadsConfig = field(default_factory=HeadsConfig)
     zero_init: bool = True  # output layers start at zero (supplement 1.11.4)
+    slice_mib: int = 256  # largest intermediate of attention and transitions, MiB; 0 = no limit
     remat: bool = True  # recompute each block in the backward pass (supplement 1.11.8)
     bfloat16: bool = False  # trunk in bfloat16, variables and structure module in float32
 
@@ -264,6 +265,7 @@ class RelaxConfig:
     tolerance: float = 2.39  # kcal/mol/nm, root mean square force at which a round ends
     max_rounds: int = 3  # each frees the residues that the one before left violated
     max_iterations: int = 0  # of a round; 0 = until the tolerance is met
+    max_seconds: int = 600  # after which a round ends as it is; 0 = never
     platform: str = "auto"  # OpenMM's: CPU, CUDA, OpenCL, Reference; auto = the fastest there is
 
 

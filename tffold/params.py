@@ -90,6 +90,8 @@ def read_checkpoint(path: str | os.PathLike, raw: bool = False) -> Params:
 
 def read_any(path: str | os.PathLike, raw: bool = False) -> Params:
     """Parameters of a file like DeepMind's, or of a checkpoint or run folder (see above)."""
+    if not Path(path).exists():
+        raise InputError(f"{path}: not there; name an .npz, a checkpoint or a run folder")
     return read_checkpoint(path, raw) if Path(path).is_dir() else read_npz(path)
 
 

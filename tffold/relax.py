@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -238,7 +239,8 @@ def _minimise(text: str, free: np.ndarray, config: RelaxConfig) -> _Round:
     # DISCREPANCY: AlphaFold gave its tolerance as an energy, as OpenMM 7 took it; OpenMM 8
     # takes a force, for which 10 kJ/mol/nm = 2.39 kcal/mol/nm is the same default.
     tolerance = config.tolerance * kilocalorie / unit.nanometer
-    openmm.LocalEnergyMinimizer.minimize(context, tolerance, config.max_iterations)
+    stopwatch = _stopwatch(config.max_seconds)
+    openmm.LocalEnergyMinimizer.minimize(context, tolerance, config.max_iterations, stopwatch)
     after = energy()
     state = context.getState(getPositions=True)
     if not np.isfinite(after):
@@ -248,6 +250,23 @@ def _minimise(text: str, free: np.ndarray, config: RelaxConfig) -> _Round:
     sulphur = [b for b in topology.bonds() if b[0].name == b[1].name == "SG"]
     name = context.getPlatform().getName()
     return _Round(out.getvalue(), before, after, len(sulphur), name)
+
+
+def _stopwatch(seconds: int) -> Any:
+    """What ends a minimisation that takes longer (hopeless structures take hours), or None."""
+    if not seconds:
+        return None
+    import openmm
+
+    class Stopwatch(openmm.MinimizationReporter):
+        def __init__(self) -> None:
+            super().__init__()
+            self.end = time.monotonic() + seconds
+
+        def report(self, iteration: int, x: Any, grad: Any, args: Any) -> bool:
+            return time.monotonic() > self.end
+
+    return Stopwatch()
 
 
 def _context(system: Any, platform: str) -> Any:

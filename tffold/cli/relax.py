@@ -56,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
         "tolerance": "kcal/mol/nm, at which a round ends",
         "max_rounds": "each frees the residues left violated",
         "max_iterations": "of a round; 0: until the tolerance is met",
+        "max_seconds": "after which a round ends as it is; 0: never",
         "platform": "OpenMM's: CPU, CUDA, …; auto: the fastest",
     }
     for field in fields(RelaxConfig):

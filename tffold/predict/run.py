@@ -131,6 +131,11 @@ def _attempt(target: Target, job: Job, place: Path) -> str:
             f"{target.source}: not enough memory for {target.length} residues "
             "(use smaller chunks, fewer alignment rows, or a larger machine)"
         )
+    except tf.errors.OpError as error:
+        return (
+            f"{target.source}: TensorFlow failed: {error.message[:300]} "
+            "(if it does so again, delete the folder of --compile-cache)"
+        )
     except Exception as error:  # a bad target never stops the others
         return f"{target.source}: unexpected {type(error).__name__}: {str(error)[:500]}"
     return ""
