@@ -155,3 +155,19 @@ def test_stages_follow_the_papers_table():
     assert not tuned.model.heads.predicted_aligned_error
     assert ptm.model.heads.predicted_aligned_error
     assert ptm.loss.predicted_aligned_error_weight == 0.1
+
+
+@pytest.mark.parametrize("steps", ["100", "10:5", "a:b", "-1:4", "3:"])
+def test_profiled_steps_must_make_sense(tmp_path, steps):
+    with pytest.raises(InputError, match=r"train.profile.*100:110"):
+        load_config(write(tmp_path, f"train: {{profile: '{steps}'}}"))
+
+
+def test_profiled_steps_end_before_the_second():
+    assert list(config_file.profiled_steps("7:9")) == [7, 8]
+    assert list(config_file.profiled_steps("")) == []
+
+
+def test_validation_needs_an_interval(tmp_path):
+    with pytest.raises(InputError, match="validation.every"):
+        load_config(write(tmp_path, "validation: {every: 0}"))

@@ -87,6 +87,28 @@ def test_each_ending_has_its_code(config, capsys, monkeypatch, caught, code):
         assert part in output
 
 
+def test_validate_evaluates_and_trains_nothing(config, monkeypatch):
+    seen = []
+
+    def validate(config, parts, source, say):
+        seen.append((config.validation.num_recycle, source))
+
+    monkeypatch.setattr(run, "validate", validate)
+    monkeypatch.setattr(run, "train", lambda *arguments, **options: pytest.fail("trained"))
+    assert fit.main([config, "validation.num_recycle=7", "--validate", "somewhere"]) == 0
+    assert seen == [(7, "somewhere")]
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [("data.validation=[]", "data.validation"), ("data.validation=[none/*.tfrecord]", "none/")],
+)
+def test_nothing_to_validate_is_one_line(config, capsys, data, said):
+    assert fit.main([config, data, *SMALL, "--validate", "somewhere"]) == fit.EXIT_INPUT
+    (line,) = errors(capsys)
+    assert line.startswith("error: ") and said in line
+
+
 def test_staying_non_finite_has_its_code(config, capsys, monkeypatch):
     def train(*arguments, **options):
         raise NonFiniteError("chains: 1abc_A")

@@ -381,6 +381,14 @@ def test_validation_takes_every_record_whole(config):
         _assert_same({k: v.numpy() for k, v in first.items()}, second)
 
 
+def test_validation_takes_chosen_records_in_the_order_asked_for(config):
+    whole = list(pipeline.validation_dataset(config, num_recycle=1))
+    chosen = list(pipeline.validation_dataset(config, num_recycle=1, chosen=[3, 1]))
+    assert len(chosen) == 2
+    for place, element in zip((3, 1), chosen, strict=True):
+        _assert_same({k: v.numpy() for k, v in whole[place].items()}, element)
+
+
 def test_validation_in_batches_of_crops(config):
     dataset = pipeline.validation_dataset(config, num_recycle=0, batch_size=3, crop_size=20)
     shapes = [tuple(e["aatype"].shape) for e in dataset]

@@ -14,6 +14,7 @@ from fake import FakeEvaluation, fake_config
 from run_fake import fake_parts
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from records.errors import InputError
 from tffold import plots
 from tffold.structure_files import read_pdb
 from tffold.train import board, checkpoint, validation
@@ -315,6 +316,13 @@ def test_a_checkpoint_is_evaluated_by_itself(tmp_path):
             assert alone["mean"] == during["mean"]
         assert (folder / "chain0.predicted.pdb").exists()
     assert not (tmp_path / "alone/checkpoints").exists()
+
+
+def test_weights_to_evaluate_must_exist_and_fit(tmp_path):
+    with pytest.raises(InputError, match="nowhere: neither a checkpoint"):
+        validate(settings(tmp_path), fake_parts(), str(tmp_path / "nowhere"), print)
+    with pytest.raises(InputError, match="nothing to validate on"):
+        validate(fake_config(run_dir=str(tmp_path)), fake_parts(), str(tmp_path), print)
 
 
 def test_chosen_steps_are_profiled(tmp_path):

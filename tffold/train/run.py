@@ -183,13 +183,13 @@ def validate(config: Config, parts: Parts, source: str, say: Say = print) -> Sum
     chief = is_chief(strategy)
     say = say if chief else lambda line: None
     trainer = build_trainer(config, parts, strategy)
+    evaluation = parts.evaluation(config, trainer, say)
+    if evaluation is None:
+        raise InputError("there is nothing to validate on", mend="set data.validation")
     step, missing = start_from(trainer, source, parts, say)
     if missing:
         raise InputError(f"{source}: holds no weights for {missing[0]}; choose its configuration")
     trainer.state_variables.step.assign(step)
-    evaluation = parts.evaluation(config, trainer, say)
-    if evaluation is None:
-        raise InputError("there is nothing to validate on", mend="set data.validation")
     summary = evaluate(evaluation, trainer)
     if chief:
         for line in table_lines(summary):
