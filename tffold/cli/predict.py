@@ -41,10 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # the cache is noisy
         if options.compile_cache != "none":
             compile_cache.enable(options.compile_cache or compile_cache.default_folder())
-        from tffold.predict.distill import Distillation
-        from tffold.predict.models import load_models
-        from tffold.predict.run import Job, predict_all
-        from tffold.predict.targets import Evidences, find_targets
+        from tffold.predict.session import predict
+        from tffold.predict.targets import Evidences
 
         evidences = Evidences(
             alignments=options.alignments,
@@ -54,20 +52,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
             template_dates=options.template_dates,
             max_template_date=options.max_template_date,
         )
-        settings = next(iter(configs.values())).predict
-        targets = find_targets(options.input, evidences, settings.max_length)
-        models = load_models(configs, options.params, options.raw)
-        output = Path(options.output)
-        distillation = None
-        if options.distill:
-            distillation = Distillation.open(models[0].config, output, options.reference)
-        job = Job(models, options.relax, distillation.write if distillation else None)
-        outcome = predict_all(
-            targets, job, output, overwrite=options.overwrite, progress=not options.quiet
+        outcome = predict(
+            configs,
+            options.params,
+            options.input,
+            evidences,
+            Path(options.output),
+            raw=options.raw,
+            relax=options.relax,
+            distill=options.distill,
+            reference=options.reference,
+            overwrite=options.overwrite,
+            progress=not options.quiet,
         )
-        print(outcome.line())
-        if distillation is not None:
-            print(distillation.finish(outcome.predicted + outcome.skipped))
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_INPUT

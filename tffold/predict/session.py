@@ -1,0 +1,47 @@
+"""What one call of ``tffold-predict`` does: targets and models found, predicted, judged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from tffold.config import Config
+from tffold.predict.distill import Distillation
+from tffold.predict.models import load_models
+from tffold.predict.run import Job, Outcome, predict_all
+from tffold.predict.targets import Evidences, find_targets
+
+
+def predict(
+    configs: Mapping[str, Config],
+    sources: Sequence[str],
+    inputs: Sequence[str],
+    evidences: Evidences,
+    output: Path,
+    *,
+    raw: bool = False,
+    relax: str = "none",
+    distill: bool = False,
+    reference: str = "",
+    overwrite: bool = False,
+    progress: bool = True,
+    say: Callable[[str], None] = print,
+) -> Outcome:
+    """Predicts ``inputs`` with the models of ``configs`` and their parameters ``sources``.
+
+    The first configuration's ``predict`` section is that of the run.  See ``load_models``,
+    ``find_targets``, ``predict_all`` and ``Distillation`` for the arguments.
+
+    Raises:
+      InputError: what would fail for every target.
+    """
+    first = next(iter(configs.values()))
+    targets = find_targets(inputs, evidences, first.predict.max_length)
+    distillation = Distillation.open(first, output, reference) if distill else None
+    models = load_models(configs, sources, raw)
+    job = Job(models, relax, distillation.write if distillation else None)
+    outcome = predict_all(targets, job, output, overwrite=overwrite, progress=progress, say=say)
+    say(outcome.line())
+    if distillation is not None:
+        say(distillation.finish(outcome.predicted + outcome.skipped))
+    return outcome
