@@ -23,7 +23,7 @@ from tffold.losses.violations import find_violations
 from tffold.model.alphafold import AlphaFold
 from tffold.params import assign, parameter_shapes
 from tffold.train.optimizer import TrainState, adam_update
-from tffold.train.step import TrainingStep
+from tffold.train.step import TrainingStep, unflatten
 
 # Relative to the largest value. DeepMind's code against itself in another order gives 1e-7; an
 # argument reduction or a bin's edge that rounds the other way gives more.
@@ -57,7 +57,10 @@ class Run:
         @tf.function(autograph=False, jit_compile=True)
         def gradients(parameters):
             zero = tf.zeros([], tf.int32)
-            return training_step.example_gradients(parameters, batch, zero, zero)
+            clipped, scalars, finite = training_step.example_gradients(
+                parameters, batch, zero, zero
+            )
+            return unflatten(clipped, parameters), scalars, finite
 
         self.gradients = gradients
         self.parameters = [tf.convert_to_tensor(v) for v in self.model.trainable_variables]

@@ -8,47 +8,23 @@ import subprocess
 import sys
 from pathlib import Path
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from tiny import real_batch, tiny_config
+from gradients import loss_and_gradients
+from tiny import tiny_config
 
-from tffold.model.alphafold import AlphaFold, select_pass
 from tffold.model.recompute import recomputing_loop
 
-
-def loss_and_gradients(remat: bool) -> tuple[dict, list[np.ndarray]]:
-    model = AlphaFold(tiny_config(dropout=0.3, remat=remat), seed=3)
-    batch = {k: tf.constant(v) for k, v in select_pass(real_batch(), 0).items()}
-    weights = [tf.convert_to_tensor(v) for v in model.trainable_variables]
-
-    @tf.function(autograph=False, jit_compile=True)
-    def run(weights):
-        scope = keras.StatelessScope(list(zip(model.trainable_variables, weights, strict=True)))
-        with tf.GradientTape() as tape:
-            tape.watch(weights)
-            with scope:
-                previous = model.first_previous(20)
-                outputs = model.one_pass(batch, previous, tf.constant([5, 7]))
-            heads = ("distogram", "masked_msa", "predicted_lddt", "experimentally_resolved")
-            loss = sum(tf.reduce_sum(tf.square(outputs[h]["logits"])) for h in heads)
-            loss += tf.reduce_sum(outputs["structure_module"]["final_atom14_positions"])
-            loss += tf.reduce_sum(tf.square(outputs["structure_module"]["traj"]))
-        kept = {
-            "msa": outputs["representations"]["msa"],
-            "traj": outputs["structure_module"]["traj"],
-        }
-        unconnected = tf.UnconnectedGradients.ZERO
-        return kept, tape.gradient(loss, weights, unconnected_gradients=unconnected)
-
-    kept, gradients = run(weights)
-    return {k: v.numpy() for k, v in kept.items()}, [g.numpy() for g in gradients]
+KEY = (5, 7)
 
 
 @pytest.fixture(scope="module")
 def both():
-    return loss_and_gradients(remat=True), loss_and_gradients(remat=False)
+    return (
+        loss_and_gradients(tiny_config(dropout=0.3, remat=True), KEY),
+        loss_and_gradients(tiny_config(dropout=0.3, remat=False), KEY),
+    )
 
 
 def test_looped_outputs_are_the_unrolled_ones_with_dropout_on(both):
@@ -80,7 +56,9 @@ def test_a_loop_by_hand():
 
     with tf.GradientTape() as tape:
         tape.watch([w, s, x])
-        (last,), (squares,) = recomputing_loop(body, 3, (x,), (w,), (s,), output_shapes=((1,),))
+        (last,), (squares,) = recomputing_loop(
+            body, 3, (x,), (w,), (s,), output_specs=(((1,), "float32"),)
+        )
         total = last + tf.reduce_sum(squares)
     # x0 = 1, x1 = 3, x2 = 10, x3 = 51
     np.testing.assert_allclose(squares[:, 0], [1.0, 9.0, 100.0])

@@ -14,6 +14,7 @@ from tffold.config_file import load_config
 
 EXIT_INPUT = 2  # something that the user can mend
 EXIT_NON_FINITE = 3  # loss or gradient stayed non-finite
+EXIT_DOES_NOT_FIT = 4  # --plan: the configuration needs more memory than the chip has
 EXIT_PREEMPTED = 75  # SIGTERM: saved; run the same command again to go on
 EXIT_INTERRUPTED = 130  # SIGINT: saved likewise
 
@@ -35,6 +36,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from tffold.train.parts import alphafold_parts
         from tffold.train.run import summary_lines, train, validate
 
+        if options.plan:
+            from tffold.plan import report
+
+            fits = report.run(config, alphafold_parts(), options.plan, say=_say)
+            return 0 if fits else EXIT_DOES_NOT_FIT
         if options.validate:
             validate(config, alphafold_parts(), options.validate, say=_say)
             return 0
@@ -63,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="tffold-fit",
         description="Train AlphaFold 2. A run folder that holds a checkpoint is resumed.",
         epilog=f"Exit codes: 0 done; {EXIT_INPUT} bad input; {EXIT_NON_FINITE} non-finite loss; "
+        f"{EXIT_DOES_NOT_FIT} a plan does not fit; "
         f"{EXIT_PREEMPTED} stopped by SIGTERM after saving; {EXIT_INTERRUPTED} by Ctrl-C.",
     )
     parser.add_argument("config", help="YAML file, see configs/")
@@ -79,6 +86,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="CHECKPOINT",
         help="train nothing: evaluate a checkpoint, a run's newest one, or an .npz on "
         "data.validation, and write tables and structures under train.run_dir",
+    )
+    parser.add_argument(
+        "--plan",
+        metavar="TOPOLOGY",
+        help="train nothing: compile this configuration for a TPU that need not be there (v5e, "
+        "v4, v5p, v6e, or with a shape: v5e:4x4) and tell memory, work and whether it fits",
     )
     return parser
 

@@ -53,6 +53,7 @@ class EmbeddingsAndEvoformer(Module):
             c.pair_channel,
             is_extra_msa=True,
             name="extra_msa_stack",
+            slice_mib=c.slice_mib,
             zero_init=c.zero_init,
         )
         self.extra_msa_stack = BlockStack(
@@ -64,6 +65,7 @@ class EmbeddingsAndEvoformer(Module):
             c.pair_channel,
             is_extra_msa=False,
             name="evoformer_iteration",
+            slice_mib=c.slice_mib,
             zero_init=c.zero_init,
         )
         self.evoformer_stack = BlockStack(

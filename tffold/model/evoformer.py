@@ -13,7 +13,7 @@ from tffold.model.msa_attention import (
     Transition,
 )
 from tffold.model.outer_product_mean import OuterProductMean
-from tffold.model.primitives import dropout, fold
+from tffold.model.primitives import dropout, dropout_masks
 from tffold.model.triangle_attention import TriangleAttention
 from tffold.model.triangle_multiplication import TriangleMultiplication
 
@@ -34,11 +34,12 @@ class EvoformerBlock(Module):
         pair_channel: int,
         is_extra_msa: bool,
         name: str,
+        slice_mib: int = 0,
         zero_init: bool = True,
     ):
         super().__init__(name)
         c = self.config = config
-        options = {"zero_init": zero_init}
+        options = {"zero_init": zero_init, "slice_mib": slice_mib}
         self.row_attention = MSARowAttentionWithPairBias(
             c.msa_row_attention, msa_channel, pair_channel, **options
         )
@@ -51,9 +52,9 @@ class EvoformerBlock(Module):
             msa_channel, c.outer_product_channel, pair_channel, **options
         )
         hidden = c.triangle_multiplication_channel
-        self.multiplication_outgoing = TriangleMultiplication(pair_channel, hidden, True, **options)
+        self.multiplication_outgoing = TriangleMultiplication(pair_channel, hidden, True, zero_init)
         self.multiplication_incoming = TriangleMultiplication(
-            pair_channel, hidden, False, **options
+            pair_channel, hidden, False, zero_init
         )
         self.attention_starting = TriangleAttention(
             c.triangle_attention, pair_channel, True, **options
@@ -78,18 +79,23 @@ class EvoformerBlock(Module):
         column_rate = c.msa_column_attention.dropout_rate
         multiplication_rate = c.triangle_multiplication_dropout_rate
         attention_rate = c.triangle_attention.dropout_rate
+        num_row, num_res, c_m = msa.shape
+        by_row, by_column = (1, num_res, pair.shape[-1]), (num_res, 1, pair.shape[-1])
+        row, column, outgoing, incoming, starting, ending = dropout_masks(
+            key,
+            [(1, num_res, c_m), (num_row, 1, c_m), by_row, by_row, by_row, by_column],
+            [row_rate, column_rate, *2 * [multiplication_rate], *2 * [attention_rate]],
+        )
 
-        msa += dropout(self.row_attention(msa, msa_mask, pair), row_rate, fold(key, 0), -3)
-        msa += dropout(self.column_attention(msa, msa_mask), column_rate, fold(key, 1), -2)
+        msa += dropout(self.row_attention(msa, msa_mask, pair), row, row_rate)
+        msa += dropout(self.column_attention(msa, msa_mask), column, column_rate)
         msa += self.msa_transition(msa)
         pair += self.outer_product_mean(msa, msa_mask)
         update = self.multiplication_outgoing(pair, pair_mask)
-        pair += dropout(update, multiplication_rate, fold(key, 2), -3)
+        pair += dropout(update, outgoing, multiplication_rate)
         update = self.multiplication_incoming(pair, pair_mask)
-        pair += dropout(update, multiplication_rate, fold(key, 3), -3)
-        update = self.attention_starting(pair, pair_mask)
-        pair += dropout(update, attention_rate, fold(key, 4), -3)
-        update = self.attention_ending(pair, pair_mask)
-        pair += dropout(update, attention_rate, fold(key, 5), -2)
+        pair += dropout(update, incoming, multiplication_rate)
+        pair += dropout(self.attention_starting(pair, pair_mask), starting, attention_rate)
+        pair += dropout(self.attention_ending(pair, pair_mask), ending, attention_rate)
         pair += self.pair_transition(pair)
         return msa, pair

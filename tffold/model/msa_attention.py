@@ -10,8 +10,10 @@ from tffold.config import AttentionConfig
 from tffold.model.attention import Attention, GlobalAttention, mask_bias
 from tffold.model.module import Module, he_normal, normal, output_initializer
 from tffold.model.primitives import LayerNorm, Linear, project
+from tffold.model.slicing import sliced
 
 Tensor = Any
+LOGIT_BYTES = 4  # logits are float32 whatever the trunk is
 
 
 def heads_first(x: Tensor, weights: Tensor) -> Tensor:
@@ -35,10 +37,12 @@ class MSARowAttentionWithPairBias(Module):
         channel: int,
         pair_channel: int,
         name: str = "msa_row_attention_with_pair_bias",
+        slice_mib: int = 0,
         **options: Any,
     ):
         super().__init__(name)
         self.pair_channel, self.num_head = pair_channel, config.num_head
+        self.slice_mib = slice_mib
         self.query_norm = LayerNorm(channel, "query_norm")
         self.feat_2d_norm = LayerNorm(pair_channel, "feat_2d_norm")
         self.attention = Attention(config, channel, channel, **options)
@@ -50,9 +54,23 @@ class MSARowAttentionWithPairBias(Module):
     def call(self, msa: Tensor, mask: Tensor, pair: Tensor) -> Tensor:
         pair = self.feat_2d_norm(pair)
         pair_bias = heads_first(pair, self.read(self.feat_2d_weights, pair.dtype))
-        # [s, j] -> [s, 1, 1, j]
-        bias = mask_bias(mask)[:, None, None, :]
-        return self.attention(self.query_norm(msa), bias=bias, pair_bias=pair_bias[None])
+
+        def attend(msa: Tensor, mask: Tensor, pair_bias: Tensor) -> Tensor:
+            # [s, j] -> [s, 1, 1, j]
+            bias = mask_bias(mask)[:, None, None, :]
+            return self.attention(self.query_norm(msa), bias=bias, pair_bias=pair_bias[None])
+
+        num_res = msa.shape[1]
+        return sliced(
+            self,
+            attend,
+            (msa,),
+            (mask,),
+            (pair_bias,),
+            variables=[*self.query_norm.variables, *self.attention.variables],
+            row_bytes=LOGIT_BYTES * self.num_head * num_res * num_res,
+            slice_mib=self.slice_mib,
+        )
 
 
 class MSAColumnAttention(Module):
@@ -66,18 +84,32 @@ class MSAColumnAttention(Module):
         config: AttentionConfig,
         channel: int,
         name: str = "msa_column_attention",
+        slice_mib: int = 0,
         **options: Any,
     ):
         super().__init__(name)
+        self.num_head, self.slice_mib = config.num_head, slice_mib
         self.query_norm = LayerNorm(channel, "query_norm")
         self.attention = Attention(config, channel, channel, **options)
 
     def call(self, msa: Tensor, mask: Tensor) -> Tensor:
+        def attend(columns: Tensor, mask: Tensor) -> Tensor:
+            # [i, s] -> [i, 1, 1, s]
+            bias = mask_bias(mask)[:, None, None, :]
+            return self.attention(self.query_norm(columns), bias=bias)
+
+        num_row = msa.shape[0]
         # [s, i, c] -> [i, s, c]
-        columns = ops.swapaxes(self.query_norm(msa), 0, 1)
-        # [s, i] -> [i, 1, 1, s]
-        bias = mask_bias(ops.swapaxes(mask, 0, 1))[:, None, None, :]
-        return ops.swapaxes(self.attention(columns, bias=bias), 0, 1)
+        columns = sliced(
+            self,
+            attend,
+            (ops.swapaxes(msa, 0, 1),),
+            (ops.swapaxes(mask, 0, 1),),
+            variables=self.variables,
+            row_bytes=LOGIT_BYTES * self.num_head * num_row * num_row,
+            slice_mib=self.slice_mib,
+        )
+        return ops.swapaxes(columns, 0, 1)
 
 
 class MSAColumnGlobalAttention(Module):
@@ -91,16 +123,29 @@ class MSAColumnGlobalAttention(Module):
         config: AttentionConfig,
         channel: int,
         name: str = "msa_column_global_attention",
+        slice_mib: int = 0,
         **options: Any,
     ):
         super().__init__(name)
+        self.key_dim, self.slice_mib = config.key_dim, slice_mib
         self.query_norm = LayerNorm(channel, "query_norm")
         self.attention = GlobalAttention(config, channel, **options)
 
     def call(self, msa: Tensor, mask: Tensor) -> Tensor:
+        def attend(columns: Tensor, mask: Tensor) -> Tensor:
+            return self.attention(self.query_norm(columns), mask)
+
         # [s, i, c] -> [i, s, c]
-        columns = ops.swapaxes(self.query_norm(msa), 0, 1)
-        return ops.swapaxes(self.attention(columns, ops.swapaxes(mask, 0, 1)), 0, 1)
+        columns = sliced(
+            self,
+            attend,
+            (ops.swapaxes(msa, 0, 1),),
+            (ops.swapaxes(mask, 0, 1),),
+            variables=self.variables,
+            row_bytes=LOGIT_BYTES * msa.shape[0] * self.key_dim,  # the gate
+            slice_mib=self.slice_mib,
+        )
+        return ops.swapaxes(columns, 0, 1)
 
 
 class Transition(Module):
@@ -110,12 +155,28 @@ class Transition(Module):
     reach unmasked ones through it.
     """
 
-    def __init__(self, channel: int, factor: int, name: str, zero_init: bool = True):
+    def __init__(
+        self, channel: int, factor: int, name: str, slice_mib: int = 0, zero_init: bool = True
+    ):
         super().__init__(name)
-        hidden = channel * factor
+        self.slice_mib = slice_mib
+        hidden = self.hidden = channel * factor
         self.input_layer_norm = LayerNorm(channel, "input_layer_norm")
         self.transition1 = Linear(channel, hidden, "transition1", he_normal)
         self.transition2 = Linear(hidden, channel, "transition2", output_initializer(zero_init))
 
     def call(self, x: Tensor) -> Tensor:
-        return self.transition2(ops.relu(self.transition1(self.input_layer_norm(x))))
+        def perceptron(x: Tensor) -> Tensor:
+            return self.transition2(ops.relu(self.transition1(self.input_layer_norm(x))))
+
+        # [..., j, c] -> [n, j, c]
+        rows = ops.reshape(x, (-1, *x.shape[-2:]))
+        result = sliced(
+            self,
+            perceptron,
+            (rows,),
+            variables=self.variables,
+            row_bytes=LOGIT_BYTES * x.shape[-2] * self.hidden,
+            slice_mib=self.slice_mib,
+        )
+        return ops.reshape(result, x.shape)

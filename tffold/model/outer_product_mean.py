@@ -8,6 +8,7 @@ from keras import ops
 
 from tffold.model.module import Module, output_initializer, zeros
 from tffold.model.primitives import LayerNorm, Linear
+from tffold.model.slicing import sliced
 
 Tensor = Any
 NORM_EPSILON = 1e-3
@@ -28,9 +29,11 @@ class OuterProductMean(Module):
         outer_channel: int,
         pair_channel: int,
         name: str = "outer_product_mean",
+        slice_mib: int = 0,
         zero_init: bool = True,
     ):
         super().__init__(name)
+        self.slice_mib = slice_mib
         self.outer_channel, self.pair_channel = outer_channel, pair_channel
         self.zero_init = zero_init
         self.layer_norm_input = LayerNorm(channel, "layer_norm_input")
@@ -51,19 +54,34 @@ class OuterProductMean(Module):
         act = self.layer_norm_input(msa)
         left = weights * self.left_projection(act)
         right = weights * self.right_projection(act)
-        # [s, i, c] -> [s, i * c]
-        left = ops.reshape(left, (s, num_res * c))
+        # [s, i, c] -> [i, c, s]
+        left = ops.transpose(left, (1, 2, 0))
+        # [s, j, d] -> [s, j * d]
         right = ops.reshape(right, (s, num_res * c))
-        # [i * c, s] x [s, j * d] -> [i * c, j * d]
-        outer = ops.matmul(ops.transpose(left), right)
-        # [i * c, j * d] -> [i, j, c, d] -> [i * j, c * d]
-        outer = ops.transpose(ops.reshape(outer, (num_res, c, num_res, c)), (0, 2, 1, 3))
-        outer = ops.reshape(outer, (num_res * num_res, c * c))
-        # [c, d, z] -> [c * d, z]
-        output_w = ops.reshape(self.read(self.output_w, msa.dtype), (c * c, self.pair_channel))
-        pair = ops.matmul(outer, output_w) + self.read(self.output_b, msa.dtype)
-        # [i * j, z] -> [i, j, z]
-        pair = ops.reshape(pair, (num_res, num_res, self.pair_channel))
+
+        def product(left: Tensor, right: Tensor) -> Tensor:
+            rows = left.shape[0]
+            # [i * c, s] x [s, j * d] -> [i * c, j * d]
+            outer = ops.matmul(ops.reshape(left, (rows * c, s)), right)
+            # [i * c, j * d] -> [i, j, c, d] -> [i * j, c * d]
+            outer = ops.transpose(ops.reshape(outer, (rows, c, num_res, c)), (0, 2, 1, 3))
+            outer = ops.reshape(outer, (rows * num_res, c * c))
+            # [c, d, z] -> [c * d, z]
+            output_w = ops.reshape(self.read(self.output_w, msa.dtype), (c * c, self.pair_channel))
+            pair = ops.matmul(outer, output_w) + self.read(self.output_b, msa.dtype)
+            # [i * j, z] -> [i, j, z]
+            return ops.reshape(pair, (rows, num_res, self.pair_channel))
+
+        pair = sliced(
+            self,
+            product,
+            (left,),
+            shared=(right,),
+            variables=[self.output_w, self.output_b],
+            row_bytes=4 * num_res * c * c,
+            slice_mib=self.slice_mib,
+            row_shape=(num_res, self.pair_channel),
+        )
         mask32 = ops.cast(mask, "float32")
         norm = ops.matmul(ops.transpose(mask32), mask32)[:, :, None]
         return ops.cast(ops.cast(pair, "float32") / (NORM_EPSILON + norm), msa.dtype)

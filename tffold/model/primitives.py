@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -91,16 +93,29 @@ def fold(key: Tensor | None, number: int | Tensor) -> Tensor | None:
     return key * multiplier + ops.cast(number, "int32") + 1
 
 
-def dropout(x: Tensor, rate: float, key: Tensor | None, shared_axis: int | None = None) -> Tensor:
-    """Dropout whose mask depends on ``key`` alone, so that recomputation redraws the same one.
+def dropout_masks(
+    key: Tensor | None, shapes: Sequence[Sequence[int]], rates: Sequence[float]
+) -> list[Tensor | None]:
+    """A mask of zeros and ones for each dropout of a block (supplement 1.11.6), float32.
 
-    ``shared_axis``: the axis along which one mask is broadcast (supplement
-    1.11.6). No key, no dropout.
+    All come from one draw, which is what a draw costs to compile; they depend on ``key`` alone,
+    so that recomputation makes the same ones. A size of 1 shares the mask along its axis. No key
+    or a rate of 0: no mask.
     """
-    if key is None or rate == 0.0:
-        return x
-    shape = list(x.shape)
-    if shared_axis is not None:
-        shape[shared_axis] = 1
-    keep = keras.random.uniform(shape, seed=_Seed(key)) >= rate
-    return x * ops.cast(keep, x.dtype) * (1.0 / (1.0 - rate))
+    if key is None:
+        return [None] * len(shapes)
+    sizes = [math.prod(s) if rate else 0 for s, rate in zip(shapes, rates, strict=True)]
+    if not sum(sizes):
+        return [None] * len(shapes)
+    drawn = keras.random.uniform((sum(sizes),), seed=_Seed(key))
+    masks, start = [], 0
+    for shape, rate, size in zip(shapes, rates, sizes, strict=True):
+        keep = ops.cast(drawn[start : start + size] >= rate, "float32")
+        masks.append(ops.reshape(keep, shape) if size else None)
+        start += size
+    return masks
+
+
+def dropout(x: Tensor, mask: Tensor | None, rate: float) -> Tensor:
+    """Dropout with a mask of ``dropout_masks``; none, no dropout."""
+    return x if mask is None else x * ops.cast(mask, x.dtype) * (1.0 / (1.0 - rate))

@@ -23,7 +23,7 @@ def recomputing_loop(
     state: Sequence[Tensor],
     stacked: Sequence[Tensor] = (),
     shared: Sequence[Tensor] = (),
-    output_shapes: Sequence[Sequence[int]] = (),
+    output_specs: Sequence[tuple[Sequence[int], str]] = (),
 ) -> tuple[Tensors, Tensors]:
     """Runs ``body`` ``num_steps`` times; returns the last state and all outputs, stacked.
 
@@ -32,8 +32,8 @@ def recomputing_loop(
     flow to ``state``, to ``stacked`` (step i gets slice i of each) and to
     ``shared`` (every step gets all of it), not to what ``body`` merely
     captures. ``body`` must give the same result both times: randomness in it
-    may depend on captured keys and the step's number only. Its outputs are
-    float32 of ``output_shapes``.
+    may depend on captured keys and the step's number only. Its outputs have
+    the shapes and dtypes of ``output_specs``.
     """
     state, stacked, shared = (
         tuple(tf.convert_to_tensor(x) for x in xs) for xs in (state, stacked, shared)
@@ -64,7 +64,7 @@ def recomputing_loop(
             return i + 1, tuple(state), inputs, write(outputs, i, values)
 
         inputs = tuple(array(x.dtype, x.shape) for x in state)
-        outputs = tuple(array(tf.float32, shape) for shape in output_shapes)
+        outputs = tuple(array(dtype, shape) for shape, dtype in output_specs)
         _, last, inputs, outputs = tf.while_loop(
             running, forward, (0, state, inputs, outputs), maximum_iterations=num_steps
         )

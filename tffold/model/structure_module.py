@@ -18,7 +18,7 @@ from tffold.geometry.rigid import (
 )
 from tffold.model.ipa import InvariantPointAttention
 from tffold.model.module import Module, bound, he_normal, lecun_normal, output_initializer
-from tffold.model.primitives import LayerNorm, Linear, dropout, fold
+from tffold.model.primitives import LayerNorm, Linear, dropout, dropout_masks, fold
 from tffold.model.recompute import recomputing_loop
 
 Tensor = Any
@@ -99,14 +99,15 @@ class FoldIteration(Module):
     ) -> tuple[Tensor, QuatAffine, Tensor]:
         """-> the new single, the new affine (model units), unnormalised angles [i, 7, 2]."""
         rate = self.config.dropout_rate
+        attention_mask, transition_mask = dropout_masks(key, 2 * [single.shape], 2 * [rate])
         single += self.invariant_point_attention(single, pair, mask, frames=affine.as_rigid())
-        single = self.attention_layer_norm(dropout(single, rate, fold(key, 0)))
+        single = self.attention_layer_norm(dropout(single, attention_mask, rate))
         act = single
         for i, transition in enumerate(self.transitions):
             act = transition(act)
             if i < len(self.transitions) - 1:
                 act = ops.relu(act)
-        single = self.transition_layer_norm(dropout(single + act, rate, fold(key, 1)))
+        single = self.transition_layer_norm(dropout(single + act, transition_mask, rate))
         affine = pre_compose(affine, self.affine_update(single))
         return single, affine, self.rigid_sidechain(single, initial_single)
 
@@ -159,8 +160,9 @@ class StructureModule(Module):
         shared = (initial, pair, *(self.read(v) for v in variables))
         if self.remat:
             shapes = ((num_res, 4), (num_res, 3), (num_res, NUM_TORSION, 2))
+            specs = [(shape, "float32") for shape in shapes]
             (act, _, _), (quat, trans, unnormalized) = recomputing_loop(
-                run_layer, num_layer, state, shared=shared, output_shapes=shapes
+                run_layer, num_layer, state, shared=shared, output_specs=specs
             )
         else:
             layers = []

@@ -14,8 +14,9 @@ from tffold.geometry.torsions import atom37_to_torsion_angles
 from tffold.model.attention import Attention, mask_bias
 from tffold.model.block_stack import BlockStack
 from tffold.model.module import Module, he_normal
-from tffold.model.msa_attention import Transition
-from tffold.model.primitives import LayerNorm, Linear, dropout, fold
+from tffold.model.msa_attention import LOGIT_BYTES, Transition
+from tffold.model.primitives import LayerNorm, Linear, dropout, dropout_masks, fold
+from tffold.model.slicing import sliced
 from tffold.model.triangle_attention import TriangleAttention
 from tffold.model.triangle_multiplication import TriangleMultiplication
 
@@ -23,6 +24,13 @@ Tensor = Any
 AATYPES = 22  # 20 amino acids, unknown, gap
 TEMPLATE_PAIR_FEAT = 88
 TEMPLATE_ANGLE_FEAT = 57
+PAIR_FEATURES = (  # none of which is differentiated
+    "template_all_atom_positions",
+    "template_all_atom_masks",
+    "template_aatype",
+    "template_pseudo_beta",
+    "template_pseudo_beta_mask",
+)
 
 
 class TemplatePairBlock(Module):
@@ -32,17 +40,17 @@ class TemplatePairBlock(Module):
     monomer code and unlike the Evoformer.
     """
 
-    def __init__(self, config: TemplateConfig, zero_init: bool = True):
+    def __init__(self, config: TemplateConfig, zero_init: bool = True, slice_mib: int = 0):
         super().__init__("__layer_stack_no_state")
         c = self.config = config
-        options = {"zero_init": zero_init}
+        options = {"zero_init": zero_init, "slice_mib": slice_mib}
         self.attention_starting = TriangleAttention(
             c.triangle_attention, c.channel, True, **options
         )
         self.attention_ending = TriangleAttention(c.triangle_attention, c.channel, False, **options)
         hidden = c.triangle_multiplication_channel
-        self.multiplication_outgoing = TriangleMultiplication(c.channel, hidden, True, **options)
-        self.multiplication_incoming = TriangleMultiplication(c.channel, hidden, False, **options)
+        self.multiplication_outgoing = TriangleMultiplication(c.channel, hidden, True, zero_init)
+        self.multiplication_incoming = TriangleMultiplication(c.channel, hidden, False, zero_init)
         self.pair_transition = Transition(
             c.channel, c.pair_transition_factor, "pair_transition", **options
         )
@@ -53,14 +61,19 @@ class TemplatePairBlock(Module):
         (pair,), (mask,) = state, masks
         attention_rate = self.config.triangle_attention.dropout_rate
         multiplication_rate = self.config.triangle_multiplication_dropout_rate
-        update = self.attention_starting(pair, mask)
-        pair += dropout(update, attention_rate, fold(key, 0), -3)
-        update = self.attention_ending(pair, mask)
-        pair += dropout(update, attention_rate, fold(key, 1), -2)
+        num_templates, num_res, _, c = pair.shape
+        by_row, by_column = (num_templates, 1, num_res, c), (num_templates, num_res, 1, c)
+        starting, ending, outgoing, incoming = dropout_masks(
+            key,
+            [by_row, by_column, by_row, by_row],
+            [*2 * [attention_rate], *2 * [multiplication_rate]],
+        )
+        pair += dropout(self.attention_starting(pair, mask), starting, attention_rate)
+        pair += dropout(self.attention_ending(pair, mask), ending, attention_rate)
         update = self.multiplication_outgoing(pair, mask)
-        pair += dropout(update, multiplication_rate, fold(key, 2), -3)
+        pair += dropout(update, outgoing, multiplication_rate)
         update = self.multiplication_incoming(pair, mask)
-        pair += dropout(update, multiplication_rate, fold(key, 3), -3)
+        pair += dropout(update, incoming, multiplication_rate)
         return (pair + self.pair_transition(pair),)
 
 
@@ -70,12 +83,15 @@ class SingleTemplateEmbedding(Module):
     Batch features ``template_*`` with leading [t] -> [t, i, j, c_t].
     """
 
-    def __init__(self, config: TemplateConfig, zero_init: bool, remat: bool):
+    def __init__(self, config: TemplateConfig, zero_init: bool, remat: bool, slice_mib: int):
         super().__init__("single_template_embedding")
-        self.config = config
+        self.config, self.slice_mib = config, slice_mib
         self.embedding2d = Linear(TEMPLATE_PAIR_FEAT, config.channel, "embedding2d", he_normal)
         self.template_pair_stack = BlockStack(
-            TemplatePairBlock(config, zero_init), config.num_block, "template_pair_stack", remat
+            TemplatePairBlock(config, zero_init, slice_mib),
+            config.num_block,
+            "template_pair_stack",
+            remat,
         )
         self.output_layer_norm = LayerNorm(config.channel, "output_layer_norm")
 
@@ -116,9 +132,28 @@ class SingleTemplateEmbedding(Module):
     def call(
         self, batch: dict[str, Tensor], pair_mask: Tensor, dtype: Any, key: Tensor | None = None
     ) -> Tensor:
-        act = self.embedding2d(ops.cast(self._features(batch), dtype))
-        (act,) = self.template_pair_stack((act,), (pair_mask,), key)
-        return self.output_layer_norm(act)
+        numbers = ops.arange(batch["template_mask"].shape[0], dtype="int32")
+
+        def embed(*features: Tensor) -> Tensor:
+            *features, numbers = features
+            templates = dict(zip(PAIR_FEATURES, features, strict=True))
+            act = self.embedding2d(ops.cast(self._features(templates), dtype))
+            (act,) = self.template_pair_stack((act,), (pair_mask,), fold(key, numbers[0]))
+            return self.output_layer_norm(act)
+
+        num_res = pair_mask.shape[0]
+        c = self.config
+        return sliced(
+            self,
+            embed,
+            (),
+            [*(batch[name] for name in PAIR_FEATURES), numbers],
+            variables=self.variables,
+            row_bytes=LOGIT_BYTES * c.triangle_attention.num_head * num_res**3,
+            slice_mib=self.slice_mib,
+            row_shape=(num_res, num_res, c.channel),
+            dtype=dtype,
+        )
 
 
 class TemplateEmbedding(Module):
@@ -127,7 +162,10 @@ class TemplateEmbedding(Module):
     def __init__(self, config: ModelConfig):
         super().__init__("template_embedding")
         c = config.template
-        self.single_template_embedding = SingleTemplateEmbedding(c, config.zero_init, config.remat)
+        self.slice_mib, self.key_dim = config.slice_mib, c.pointwise_attention.key_dim
+        self.single_template_embedding = SingleTemplateEmbedding(
+            c, config.zero_init, config.remat, config.slice_mib
+        )
         self.attention = Attention(
             c.pointwise_attention,
             config.pair_channel,
@@ -152,7 +190,15 @@ class TemplateEmbedding(Module):
         source = ops.transpose(templates, (1, 2, 0, 3))
         source = ops.reshape(source, (num_res * num_res, num_templates, c_t))
         mask = batch["template_mask"]
-        update = self.attention(query, source, bias=mask_bias(mask)[None, None, None, :])
+        bias = mask_bias(mask)[None, None, None, :]
+        update = sliced(
+            self,
+            lambda query, source: self.attention(query, source, bias=bias),
+            (query, source),
+            variables=self.attention.variables,
+            row_bytes=LOGIT_BYTES * 2 * num_templates * self.key_dim,
+            slice_mib=self.slice_mib,
+        )
         # [i * j, 1, c] -> [i, j, c]
         update = ops.reshape(update, (num_res, num_res, c))
         return update * ops.cast(ops.sum(mask) > 0, update.dtype)

@@ -9,8 +9,9 @@ from keras import ops
 from tffold.config import AttentionConfig
 from tffold.model.attention import Attention, mask_bias
 from tffold.model.module import Module, normal
-from tffold.model.msa_attention import heads_first
+from tffold.model.msa_attention import LOGIT_BYTES, heads_first
 from tffold.model.primitives import LayerNorm
+from tffold.model.slicing import sliced
 
 Tensor = Any
 
@@ -22,10 +23,18 @@ class TriangleAttention(Module):
     [..., i, j, c].
     """
 
-    def __init__(self, config: AttentionConfig, channel: int, starting: bool, **options: Any):
+    def __init__(
+        self,
+        config: AttentionConfig,
+        channel: int,
+        starting: bool,
+        slice_mib: int = 0,
+        **options: Any,
+    ):
         node = "starting" if starting else "ending"
         super().__init__(f"triangle_attention_{node}_node")
         self.starting, self.channel, self.num_head = starting, channel, config.num_head
+        self.slice_mib = slice_mib
         self.query_norm = LayerNorm(channel, "query_norm")
         self.attention = Attention(config, channel, channel, **options)
 
@@ -39,7 +48,27 @@ class TriangleAttention(Module):
             pair, mask = ops.swapaxes(pair, -3, -2), ops.swapaxes(mask, -1, -2)
         x = self.query_norm(pair)
         pair_bias = heads_first(x, self.read(self.feat_2d_weights, x.dtype))
-        # [..., i, k] -> [..., i, 1, 1, k];  [..., h, q, k] -> [..., 1, h, q, k]
-        bias = mask_bias(mask)[..., None, None, :]
-        y = self.attention(x, bias=bias, pair_bias=ops.expand_dims(pair_bias, -4))
+
+        def attend(x: Tensor, mask: Tensor, pair_bias: Tensor) -> Tensor:
+            # [..., i, k] -> [..., i, 1, 1, k];  [..., h, q, k] -> [..., 1, h, q, k]
+            bias = mask_bias(mask)[..., None, None, :]
+            return self.attention(x, bias=bias, pair_bias=ops.expand_dims(pair_bias, -4))
+
+        if len(x.shape) == 4 and x.shape[0] > 1:  # several templates, each with its own bias
+            y = attend(x, mask, pair_bias)
+        else:
+            num_res = x.shape[-2]
+            # [1, i, j, c] -> [i, j, c]
+            rows = ops.reshape(x, x.shape[-3:])
+            y = sliced(
+                self,
+                attend,
+                (rows,),
+                (mask,),
+                (ops.reshape(pair_bias, pair_bias.shape[-3:]),),
+                variables=self.attention.variables,
+                row_bytes=LOGIT_BYTES * self.num_head * num_res * num_res,
+                slice_mib=self.slice_mib,
+            )
+            y = ops.reshape(y, x.shape)
         return y if self.starting else ops.swapaxes(y, -3, -2)

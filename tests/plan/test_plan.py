@@ -1,0 +1,134 @@
+"""Planning for a TPU: the lowered step is the training step, and libtpu compiles it."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+
+import pytest
+import tensorflow as tf
+from tiny import tiny_config
+
+from records.errors import InputError
+from tffold.cli import fit
+from tffold.config import Config, DataConfig, TrainConfig
+from tffold.plan import report
+from tffold.plan.hlo import Program
+from tffold.plan.lower import lower_step
+from tffold.train.parts import alphafold_parts
+
+needs_libtpu = pytest.mark.skipif(
+    importlib.util.find_spec("libtpu") is None, reason="needs the extra [plan]"
+)
+
+
+def tiny(bfloat16: bool = False) -> Config:
+    return Config(
+        model=tiny_config(dropout=0.1, bfloat16=bfloat16, num_recycle=1),
+        data=DataConfig(crop_size=16, max_msa_clusters=8, max_extra_msa=8, max_templates=2),
+        train=TrainConfig(batch_size=8),
+    )
+
+
+@pytest.fixture(scope="module")
+def lowered():
+    return lower_step(tiny(), alphafold_parts(), local_batch=2)
+
+
+def test_the_step_lowers_with_static_shapes(lowered):
+    assert lowered.num_parameters > 10_000
+    assert "<=" not in lowered.text  # XLA's mark of a bounded dynamic dimension
+    # Weights, two moments and the average, and two counters, are updated in place.
+    assert lowered.num_state % 4 == 2
+    products = Program(lowered.text).cost()
+    once = Program(lower_step(tiny(), alphafold_parts(), local_batch=1).text).cost()
+    assert products.flops == pytest.approx(2 * once.flops, rel=1e-6)
+
+
+@needs_libtpu
+@pytest.mark.parametrize("bfloat16", [False, True])
+def test_libtpu_compiles_the_step(bfloat16):
+    plan = report.make_plan(tiny(bfloat16), alphafold_parts(), "v5e:2x2")
+    assert plan.fits
+    assert (plan.cores, plan.local_batch) == (4, 2)
+    assert "v5" in plan.compiled["kind"]
+    assert plan.compiled["temporaries"] > 0
+    # All of the state, and only it, is written in place.
+    assert plan.compiled["in_place"] >= 16 * plan.num_parameters
+    assert plan.flops > 0
+    assert plan.moved > plan.compiled["arguments"]
+    text = "\n".join(report.lines(plan, *report.chip_of("v5e")))
+    assert "it fits" in text
+    assert f"{plan.num_parameters:,}" in text
+
+
+@needs_libtpu
+def test_a_program_too_large_says_how_large(tmp_path):
+    @tf.function(autograph=False, jit_compile=True)
+    def large(x):
+        return tf.matmul(x, x)
+
+    spec = tf.TensorSpec([60_000, 60_000])  # 14.4 GB, twice
+    program = large.experimental_get_compiler_ir(spec)(stage="hlo_serialized")
+    (tmp_path / "program").write_bytes(program)
+    names = [str(tmp_path / "program"), "v5e:2x2", "0", str(tmp_path / "r"), str(tmp_path / "t")]
+    subprocess.run([sys.executable, "-m", "tffold.plan.tpu", *names], check=True)
+    result = json.loads((tmp_path / "r").read_text())
+    assert result["needed"] > 28e9
+    assert 14e9 < result["usable"] < 17.2e9
+    plan = report.Plan(result, 0, 1, result["cores"], 1e12, 0.0)
+    assert not plan.fits
+    assert "does NOT fit" in "\n".join(report.lines(plan, *report.chip_of("v5e")))
+
+
+def test_knobs_are_what_is_not_turned_yet():
+    config = tiny()
+    names = [name for name, _ in report.knobs(config)]
+    assert names[0] == "model.bfloat16=True"
+    assert names[-1] == "all of these"
+    (together,) = [changed for name, changed in report.knobs(config) if name == "all of these"]
+    assert together.model.bfloat16
+    assert together.data.crop_size == 8
+    assert not config.model.bfloat16  # a plan changes nothing
+    assert "model.bfloat16=True" not in [name for name, _ in report.knobs(tiny(bfloat16=True))]
+
+
+@pytest.mark.parametrize("topology", ["v3:2x2", "v5e:two"])
+def test_bad_topologies(topology, tmp_path):
+    with pytest.raises(InputError, match=topology):
+        chip, name = report.chip_of(topology)
+        report._cores(name)
+
+
+@pytest.mark.parametrize(("fits", "code"), [(True, 0), (False, fit.EXIT_DOES_NOT_FIT)])
+def test_the_command_line_plans(monkeypatch, fits, code):
+    asked = []
+
+    def run(config, parts, topology, say):
+        asked.append((config.train.batch_size, topology))
+        return fits
+
+    monkeypatch.setattr(report, "run", run)
+    arguments = ["configs/initial_training.yaml", "train.batch_size=4", "--plan", "v5e:2x2"]
+    assert fit.main(arguments) == code
+    assert asked == [(4, "v5e:2x2")]
+
+
+def test_bfloat16_is_for_the_trunk_alone():
+    """Products of the trunk are bfloat16; softmax, structure module, losses and update are not."""
+    text = lower_step(tiny(bfloat16=True), alphafold_parts(), local_batch=1).text
+    products = {"bf16": 0, "f32": 0}
+    for line in text.splitlines():
+        kind = line.partition(" = ")[2].partition("[")[0]
+        if " dot(" in line and "/group-evoformer_loop" in line:
+            products[kind] += 1
+        if " dot(" in line and "/structure_module/" in line:
+            assert kind == "f32", line
+        if " exponential(" in line or " divide(" in line:
+            assert kind == "f32", line
+    assert products["bf16"] > 10
+    assert products["f32"] == 0
+    outputs = text[text.index("entry_computation_layout") :].partition("->")[2].partition("\n")[0]
+    assert "bf16" not in outputs

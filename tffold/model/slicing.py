@@ -1,0 +1,76 @@
+"""Work on a few rows at a time, so that no large intermediate is ever whole (supplement 1.11.8)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+from tffold.model.module import Module, bound
+from tffold.model.recompute import recomputing_loop
+
+Tensor = Any
+MIB = 2**20
+
+
+def num_slices(num_row: int, row_bytes: int, slice_mib: int) -> int:
+    """The fewest equal slices of the rows of at most ``slice_mib`` each; 0 means no limit."""
+    if not slice_mib:
+        return 1
+    fitting = max(1, slice_mib * MIB // max(row_bytes, 1))
+    return next(n for n in range(1, num_row + 1) if num_row % n == 0 and num_row // n <= fitting)
+
+
+def sliced(
+    module: Module,
+    function: Callable[..., Tensor],
+    rows: Sequence[Tensor],
+    beside: Sequence[Tensor] = (),
+    shared: Sequence[Tensor] = (),
+    *,
+    variables: Sequence[keras.Variable],
+    row_bytes: int,
+    slice_mib: int,
+    row_shape: Sequence[int] | None = None,
+    dtype: str | None = None,
+) -> Tensor:
+    """``function(*rows, *beside, *shared)``, which treats rows apart, over slices of the rows.
+
+    The gradient recomputes each slice, so what ``function`` makes on the way is never kept.
+
+    Args:
+      module: reads the ``variables``.
+      function: its result is [n, *row_shape].
+      rows: differentiable tensors [n, ...].
+      beside: tensors [n, ...] without gradient.
+      shared: differentiable tensors that every slice needs whole.
+      variables: the weights that ``function`` reads.
+      row_bytes: of the largest intermediate of one row.
+      slice_mib: MiB that this intermediate may take; 0: no slices.
+      row_shape, dtype: of the result's rows; default: those of the first of ``rows``.
+    """
+    num_row = (*rows, *beside)[0].shape[0]
+    count = num_slices(num_row, row_bytes, slice_mib)
+    if count == 1:
+        return function(*rows, *beside, *shared)
+    size = num_row // count
+    shape = tuple(rows[0].shape[1:] if row_shape is None else row_shape)
+    dtype = keras.backend.standardize_dtype(dtype or rows[0].dtype)
+    num_shared = len(shared)
+    # [n, ...] -> [slices, n / slices, ...]
+    rows, beside = (
+        [ops.reshape(x, (count, size, *x.shape[1:])) for x in xs] for xs in (rows, beside)
+    )
+
+    def body(i: Tensor, _: tuple, slices: tuple, whole: tuple) -> tuple[tuple, tuple]:
+        others = [ops.take(x, i, axis=0) for x in beside]
+        with bound(variables, whole[num_shared:]):
+            return (), (function(*slices, *others, *whole[:num_shared]),)
+
+    weights = [module.read(v) for v in variables]
+    spec = ((size, *shape), dtype)
+    _, (results,) = recomputing_loop(body, count, (), rows, (*shared, *weights), (spec,))
+    # [slices, n / slices, ...] -> [n, ...]
+    return ops.reshape(results, (num_row, *shape))

@@ -1,0 +1,69 @@
+"""The training step of a configuration as an XLA program, without data, device or memory for it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import tensorflow as tf
+
+from tffold.config import Config
+from tffold.data.recipe import Recipe
+from tffold.train.optimizer import TrainState
+from tffold.train.run import Parts
+from tffold.train.step import Batch, TrainingStep
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """A lowered step: ``num_state`` is how many of its arguments the step updates in place."""
+
+    program: bytes
+    text: str
+    num_state: int
+    num_parameters: int
+    instructions: int
+
+
+def batch_specs(config: Config, local_batch: int) -> dict[str, tf.TensorSpec]:
+    """The features of one core's training batch [local batch, C, ...]."""
+    recipe = Recipe.training(config.data, config.model.num_recycle)
+    sizes = recipe.sizes(config.data.crop_size)
+    return {
+        name: tf.TensorSpec((local_batch, recipe.num_passes, *feature.sizes(sizes)), feature.dtype)
+        for name, feature in recipe.features().items()
+    }
+
+
+def state_specs(parameters: list[tf.Variable]) -> TrainState:
+    """The training state of a network with these weights."""
+    arrays = [tf.TensorSpec(p.shape, tf.float32) for p in parameters]
+    counter = tf.TensorSpec([], tf.int32)
+    return TrainState(arrays, list(arrays), list(arrays), list(arrays), counter, counter)
+
+
+def lower_step(config: Config, parts: Parts, local_batch: int, platform: str = "CPU") -> Lowered:
+    """Lowers ``TrainingStep.pure`` on ``local_batch`` examples with static shapes.
+
+    What a core does of a step, but for the sum over cores. ``platform`` decides which kernels
+    TensorFlow lowers from; ``TPU`` needs TensorFlow's TPU build.
+    """
+    network = parts.network(config)
+    step = TrainingStep(network, config, parts.loss_fn(config), parts.metric_fn(config))
+    state = state_specs(network.trainable_variables)
+    specs = (state, batch_specs(config, local_batch))
+
+    def flat_step(*tensors: tf.Tensor) -> list[tf.Tensor]:
+        arguments: tuple[TrainState, Batch] = tf.nest.pack_sequence_as(specs, tensors)
+        return tf.nest.flatten(step.pure(*arguments))
+
+    lower = tf.function(flat_step, autograph=False, jit_compile=True)
+    found = lower.experimental_get_compiler_ir(*tf.nest.flatten(specs))
+    text = found(stage="hlo", platform_name=platform)
+    return Lowered(
+        program=found(stage="hlo_serialized", platform_name=platform),
+        text=text,
+        num_state=len(tf.nest.flatten(state)),
+        num_parameters=sum(math.prod(p.shape) for p in network.trainable_variables),
+        instructions=text.count(" = "),
+    )

@@ -1,0 +1,199 @@
+"""``tffold-fit CONFIG --plan v5e:2x2``: what this very configuration would take on a TPU."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from records.errors import InputError
+from tffold.config import Config
+from tffold.plan.hlo import Program
+from tffold.plan.lower import lower_step
+from tffold.train.run import Parts
+
+GIB = 2**30
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Chip:
+    """A core's published figures: memory, bfloat16 operations a second, bytes a second."""
+
+    topology: str  # the smallest
+    memory: float
+    flops: float
+    bandwidth: float
+
+
+# Of one core; v4 and v5p have two on a chip, v5e and v6e one.
+CHIPS = {
+    "v4": Chip("v4:2x2x1", 16 * GIB, 275e12 / 2, 1228e9 / 2),
+    "v5e": Chip("v5e:2x2", 16 * GIB, 197e12, 819e9),
+    "v5p": Chip("v5p:2x2x1", 95 * GIB / 2, 459e12 / 2, 2765e9 / 2),
+    "v6e": Chip("v6e:2x2", 32 * GIB, 918e12, 1640e9),
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one configuration takes on one core; bytes and floating-point operations a step."""
+
+    compiled: dict[str, Any]
+    num_parameters: int
+    local_batch: int
+    cores: int
+    flops: float
+    moved: float
+
+    @property
+    def fits(self) -> bool:
+        return "needed" not in self.compiled
+
+    @property
+    def total(self) -> int:
+        """Bytes of a core's memory that the program needs."""
+        c = self.compiled
+        if not self.fits:
+            return c["needed"]
+        return c["arguments"] + c["outputs"] - c["in_place"] + c["temporaries"] + c["program"]
+
+    def seconds(self, chip: Chip) -> float:
+        """A step's time at the published peaks: a lower bound."""
+        return max(self.flops / chip.flops, self.moved / chip.bandwidth)
+
+
+def chip_of(topology: str) -> tuple[Chip, str]:
+    """The chip of ``v5e`` or ``v5e:4x4``, and the full name.
+
+    Raises:
+      InputError: unknown chip.
+    """
+    name = topology.partition(":")[0]
+    if name not in CHIPS:
+        raise InputError(f"--plan {topology}: unknown chip", mend=f"one of {', '.join(CHIPS)}")
+    return CHIPS[name], topology if ":" in topology else CHIPS[name].topology
+
+
+def make_plan(config: Config, parts: Parts, topology: str) -> Plan:
+    """Lowers the step, compiles it for the TPU and counts.
+
+    Raises:
+      InputError: the extra ``[plan]`` is missing, or libtpu refuses.
+    """
+    for module in ("jax", "libtpu"):
+        if importlib.util.find_spec(module) is None:
+            raise InputError(f"--plan needs {module}", mend="pip install 'tffold[plan]'")
+    _, topology = chip_of(topology)
+    cores = _cores(topology)
+    local_batch = max(1, config.train.batch_size // cores)
+    lowered = lower_step(config, parts, local_batch)
+    mean_recycles = config.model.num_recycle / 2
+    with tempfile.TemporaryDirectory() as folder:
+        program, result, text = (Path(folder) / n for n in ("program", "result", "text"))
+        program.write_bytes(lowered.program)
+        arguments = (program, topology, lowered.num_state, result, text)
+        command = [sys.executable, "-m", "tffold.plan.tpu", *map(str, arguments)]
+        run = subprocess.run(command, capture_output=True, text=True, check=False)
+        if run.returncode:
+            reason = (run.stderr.strip().splitlines() or ["no message"])[-1]
+            raise InputError(f"--plan {topology}: libtpu refused: {reason}")
+        compiled = json.loads(result.read_text())
+        optimized = text.read_text()
+    return Plan(
+        compiled=compiled,
+        num_parameters=lowered.num_parameters,
+        local_batch=local_batch,
+        cores=compiled["cores"],
+        flops=Program(lowered.text, mean_recycles).cost().flops,
+        moved=Program(optimized, mean_recycles).cost().bytes if optimized else 0.0,
+    )
+
+
+def _cores(topology: str) -> int:
+    """Cores of ``v4:2x2x1``: two on a v4 or v5p chip."""
+    name, _, shape = topology.partition(":")
+    count = 2 if name in ("v4", "v5p") else 1
+    try:
+        for size in shape.split("x"):
+            count *= int(size)
+    except ValueError:
+        raise InputError(
+            f"--plan {topology}: no such topology", mend=f"for example {CHIPS[name].topology}"
+        ) from None
+    return count
+
+
+def knobs(config: Config) -> Iterator[tuple[str, Config]]:
+    """The settings that save memory and are not on yet, one by one and then all together."""
+
+    def change(target: Config, name: str, value: object) -> None:
+        section, key = name.split(".")
+        setattr(getattr(target, section), key, value)
+
+    model, data = config.model, config.data
+    changes = [("model.remat", True)] if not model.remat else []
+    changes += [("model.bfloat16", True)] if not model.bfloat16 else []
+    if not model.slice_mib or model.slice_mib > 64:
+        changes.append(("model.slice_mib", 64))
+    changes += [
+        ("data.crop_size", data.crop_size // 2),
+        ("data.max_extra_msa", data.max_extra_msa // 2),
+    ]
+    together = copy.deepcopy(config)
+    for name, value in changes:
+        one = copy.deepcopy(config)
+        change(one, name, value)
+        change(together, name, value)
+        yield f"{name}={value}", one
+    yield "all of these", together
+
+
+def lines(plan: Plan, chip: Chip, topology: str) -> Iterator[str]:
+    """A plan for people."""
+    c = plan.compiled
+    yield f"{topology}: {plan.cores} cores of {c['kind']}"
+    yield f"examples      {plan.local_batch} a core and step, one after the other"
+    yield f"parameters    {plan.num_parameters:,}"
+    if plan.fits:
+        yield f"temporaries   {_gb(c['temporaries'])}"
+        yield f"arguments     {_gb(c['arguments'])} (weights, moments, average, batch)"
+        share = plan.total / chip.memory
+        yield f"total         {_gb(plan.total)} of {_gb(chip.memory)} a core ({share:.0%}): it fits"
+    else:
+        yield f"total         {_gb(plan.total)} of {_gb(c['usable'])} a core: it does NOT fit"
+    yield f"work a step   {plan.flops / 1e12:.1f} TFLOP a core"
+    if plan.fits:
+        yield f"memory moved  {plan.moved / 1e12:.2f} TB a core and step"
+        seconds = plan.seconds(chip)
+        yield f"a step takes  {seconds:.2f} s at the chip's published peaks; a real one, longer"
+        yield f"compile time  {c['compile_seconds']:.0f} s here"
+
+
+def run(config: Config, parts: Parts, topology: str, say: Say) -> bool:
+    """Plans, and says it; where it does not fit, what each knob would bring. Whether it fits."""
+    chip, topology = chip_of(topology)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    say(f"compiling the training step for {topology}; this takes minutes")
+    plan = make_plan(config, parts, topology)
+    for line in lines(plan, chip, topology):
+        say(line)
+    if not plan.fits:
+        say("what would bring how much:")
+        for name, changed in knobs(config):
+            other = make_plan(changed, parts, topology)
+            verdict = "fits" if other.fits else "does not fit"
+            say(f"  {name:28} {_gb(other.total)} ({other.total / plan.total:.0%}), {verdict}")
+    return plan.fits
+
+
+def _gb(number: float) -> str:
+    return f"{number / 1e9:.2f} GB"
