@@ -27,8 +27,9 @@ class Prediction:
     """One structure of L residues as a model with a seed predicts it.
 
     ``plddt`` [L] in 0..100; ``pae`` [L, L] Å and ``ptm``, None without that head;
-    ``distogram`` [L, L, bins] logits; ``changes`` Å, of each pass run; ``seconds`` by what they
-    were spent on; ``compiled`` whether that took in the program's compilation.
+    ``distogram`` [L, L, bins] logits, None once nobody needs them; ``changes`` Å, of each pass
+    run; ``seconds`` by what they were spent on; ``compiled`` whether that took in the program's
+    compilation.
     """
 
     name: str
@@ -37,7 +38,7 @@ class Prediction:
     pae: np.ndarray | None
     max_pae: float
     ptm: float | None
-    distogram: np.ndarray
+    distogram: np.ndarray | None
     changes: tuple[float, ...]
     seconds: Mapping[str, float]
     compiled: bool

@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -153,7 +153,8 @@ def predict_target(target: Target, job: Job, place: Path) -> list[Prediction]:
         for seed in range(settings.seed, settings.seed + settings.num_seeds):
             name = model.name if settings.num_seeds == 1 else f"{model.name}_seed_{seed}"
             one = model.predict(raw, seed, name)
-            predictions.append(one)
+            # As large as the network's largest results, and only distillation reads it.
+            predictions.append(one if job.extra else replace(one, distogram=None))
             timings[f"features_{name}"] = one.seconds["features"]
             kind = "predict_and_compile" if one.compiled else "predict"
             timings[f"{kind}_{name}"] = one.seconds["network"]
