@@ -32,5 +32,5 @@ $(VENV)/.installed-cpu: setup.cfg pyproject.toml | $(BIN)/python
 	touch $@
 
 $(VENV)/.installed-test: setup.cfg pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install -q -e '.[cpu,test,relax]'
+	$(BIN)/python -m pip install -q -e '.[cpu,plan,relax,test]'
 	touch $@ $(VENV)/.installed-cpu

@@ -40,8 +40,6 @@ def lowered():
 def test_the_step_lowers_with_static_shapes(lowered):
     assert lowered.num_parameters > 10_000
     assert "<=" not in lowered.text  # XLA's mark of a bounded dynamic dimension
-    # Weights, two moments and the average, and two counters, are updated in place.
-    assert lowered.num_state % 4 == 2
     products = Program(lowered.text).cost()
     once = Program(lower_step(tiny(), alphafold_parts(), local_batch=1).text).cost()
     assert products.flops == pytest.approx(2 * once.flops, rel=1e-6)

@@ -8,7 +8,7 @@ import tensorflow as tf
 from fake import FakeNetwork, fake_batch, fake_config, fake_loss, fake_metrics
 
 from tffold.train.norms import is_logged, module_of
-from tffold.train.optimizer import TrainState
+from tffold.train.optimizer import TrainState, flatten
 from tffold.train.step import TrainingStep
 
 
@@ -33,16 +33,16 @@ def test_norms_are_those_of_the_mean_gradient_and_of_the_change():
     network.build()
     step = TrainingStep(network, config, lambda o, b: fake_loss(o, b), fake_metrics)
     values = [tf.convert_to_tensor(v) for v in network.trainable_variables]
-    zeros = [tf.zeros_like(v) for v in values]
+    zeros = tf.zeros_like(flatten(values))
     state = TrainState(values, zeros, zeros, values, tf.constant(0), tf.constant(0))
     for number in range(1, 5):
         batch = {k: v for k, v in fake_batch(config, number - 1).items() if k != "chain_id"}
         batch = {k: tf.constant(v) for k, v in batch.items()}
-        gradients, _ = step.local_gradients(state.parameters, batch, state.step, 0)
+        gradient, _ = step.local_gradients(state.parameters, batch, state.step, 0)
         after, logs = step.pure(state, batch)
         norms = [float(logs[f"optim/{kind}_norm/fake"]) for kind in ("gradient", "update")]
         if number in (1, 3):  # the first, and every third
-            arrays = [g.numpy() / config.train.batch_size for g in gradients]
+            arrays = [gradient.numpy() / config.train.batch_size]
             changes = [
                 a.numpy() - b.numpy()
                 for a, b in zip(after.parameters, state.parameters, strict=True)

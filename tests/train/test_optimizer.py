@@ -7,18 +7,18 @@ import pytest
 import tensorflow as tf
 
 from tffold.config import TrainConfig
-from tffold.train.optimizer import TrainState, adam_update, clip_by_global_norm
+from tffold.train.optimizer import TrainState, adam_update, clip_by_global_norm, flatten, unflatten
 
 
 def fresh(values) -> TrainState:
     tensors = [tf.constant(value, tf.float32) for value in values]
-    zeros = [tf.zeros_like(tensor) for tensor in tensors]
+    zeros = tf.zeros_like(flatten(tensors))
     return TrainState(tensors, zeros, zeros, tensors, tf.constant(0), tf.constant(0))
 
 
 def update(state, gradients, config, rate=0.1, apply=True):
-    gradients = [tf.constant(gradient, tf.float32) for gradient in gradients]
-    return adam_update(state, gradients, tf.constant(rate), tf.constant(apply), config)
+    gradient = flatten([tf.constant(gradient, tf.float32) for gradient in gradients])
+    return adam_update(state, gradient, tf.constant(rate), tf.constant(apply), config)
 
 
 def test_epsilon_stands_beside_the_corrected_root():
@@ -74,3 +74,12 @@ def test_short_and_zero_gradients_are_left_alone():
         clipped, norm = clip_by_global_norm(tf.constant([gradient]), 0.1)
         assert float(clipped[0]) == pytest.approx(gradient)
         assert float(norm) == pytest.approx(gradient)
+
+
+def test_one_vector_holds_all_arrays_in_order():
+    arrays = [tf.constant([[1.0, 2.0], [3.0, 4.0]]), tf.constant(5.0), tf.constant([6.0])]
+    vector = flatten(arrays)
+    np.testing.assert_array_equal(vector, [1, 2, 3, 4, 5, 6])
+    for array, back in zip(arrays, unflatten(vector, arrays), strict=True):
+        assert back.shape == array.shape
+        np.testing.assert_array_equal(back, array)

@@ -10,7 +10,7 @@ import tensorflow as tf
 from fake import FakeNetwork, fake_batch, fake_config, fake_loss, fake_metrics
 
 from tffold.train import step as step_lib
-from tffold.train.optimizer import TrainState
+from tffold.train.optimizer import TrainState, flatten, unflatten
 from tffold.train.step import BAD_EXAMPLES, TrainingStep
 
 
@@ -27,7 +27,7 @@ def tensors(batch):
 
 
 def fresh(parameters) -> TrainState:
-    zeros = [tf.zeros_like(p) for p in parameters]
+    zeros = tf.zeros_like(flatten(parameters))
     return TrainState(parameters, zeros, zeros, parameters, tf.constant(0), tf.constant(0))
 
 
@@ -54,7 +54,7 @@ def test_gradient_is_that_of_the_last_pass_only():
     example = {name: value[0] for name, value in tensors(fake_batch(config, 0)).items()}
     example["num_iter_recycling"] = tf.constant([2, 2, 2])
     gradient, scalars, _ = training.example_gradients(parameters, example, tf.constant(0), 0)
-    into, feedback, unused, out = step_lib.unflatten(gradient, parameters)
+    into, feedback, unused, out = unflatten(gradient, parameters)
     w_in, w_back, _, w_out = (p.numpy().astype("float64") for p in parameters)
     x, y = example["x"].numpy().astype("float64"), float(example["y"][2])
     prev = np.zeros(4)

@@ -38,8 +38,9 @@ def batch_specs(config: Config, local_batch: int) -> dict[str, tf.TensorSpec]:
 def state_specs(parameters: list[tf.Variable]) -> TrainState:
     """The training state of a network with these weights."""
     arrays = [tf.TensorSpec(p.shape, tf.float32) for p in parameters]
+    moment = tf.TensorSpec([sum(math.prod(p.shape) for p in parameters)], tf.float32)
     counter = tf.TensorSpec([], tf.int32)
-    return TrainState(arrays, list(arrays), list(arrays), list(arrays), counter, counter)
+    return TrainState(arrays, moment, moment, list(arrays), counter, counter)
 
 
 def lower_step(config: Config, parts: Parts, local_batch: int, platform: str = "CPU") -> Lowered:

@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from tffold.config import TrainConfig
+from tffold.train.optimizer import unflatten
 
 GRADIENT, UPDATE = "optim/gradient_norm/", "optim/update_norm/"
 _OUTER = ("alphafold", "alphafold_iteration")
@@ -38,12 +39,12 @@ def is_logged(step: int | tf.Tensor, config: TrainConfig) -> bool | tf.Tensor:
 def module_norms(
     variables: Sequence[keras.Variable],
     step: tf.Tensor,
-    gradients: Sequence[tf.Tensor],
+    gradient: tf.Tensor,
     before: Sequence[tf.Tensor],
     after: Sequence[tf.Tensor],
     config: TrainConfig,
 ) -> dict[str, tf.Tensor]:
-    """L2 norms by name of the mean clipped gradient and of the update, [] each, by module.
+    """L2 norms by name of the mean clipped gradient [p] and of the update, [] each, by module.
 
     Zeros, at no cost, unless ``step`` (after the update) ``is_logged``.
     """
@@ -53,6 +54,7 @@ def module_norms(
         def one(places: list[int], arrays: Sequence[tf.Tensor]) -> tf.Tensor:
             return tf.sqrt(tf.add_n([tf.reduce_sum(tf.square(arrays[i])) for i in places]))
 
+        gradients = unflatten(gradient, before)
         changes = [new - old for new, old in zip(after, before, strict=True)]
         return tf.stack([one(p, x) for x in (gradients, changes) for p in modules.values()])
 

@@ -19,15 +19,32 @@ from tffold.config import TrainConfig
 class TrainState(NamedTuple):
     """All that an update changes, as tensors (or, between steps, as variables).
 
-    The four lists run parallel: one float32 array for each parameter.
+    The two lists run parallel: one float32 array for each parameter. The moments are vectors [p]
+    of all of them, see ``flatten``.
     """
 
     parameters: list
-    first_moment: list
-    second_moment: list
+    first_moment: object
+    second_moment: object
     average: list  # exponential moving average of the parameters, for evaluation
     step: object  # [] int32 steps taken, skipped updates included
     updates: object  # [] int32 updates made; Adam's own count
+
+
+def flatten(arrays: Sequence[tf.Tensor]) -> tf.Tensor:
+    """All arrays one after the other in one vector.
+
+    Clipping, accumulating and reducing over replicas are then one operation each, not one for
+    each of some hundreds of arrays, which would be a third of what XLA has to compile.
+    """
+    # Gathers give sparse gradients.
+    return tf.concat([tf.reshape(tf.convert_to_tensor(x), [-1]) for x in arrays], axis=0)
+
+
+def unflatten(vector: tf.Tensor, like: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+    """The inverse of ``flatten`` for arrays of the shapes of ``like``."""
+    parts = tf.split(vector, [math.prod(x.shape) for x in like])
+    return [tf.reshape(part, x.shape) for part, x in zip(parts, like, strict=True)]
 
 
 def clip_by_global_norm(gradient: tf.Tensor, clip_norm: float) -> tuple[tf.Tensor, tf.Tensor]:
@@ -38,7 +55,7 @@ def clip_by_global_norm(gradient: tf.Tensor, clip_norm: float) -> tuple[tf.Tenso
 
 def adam_update(
     state: TrainState,
-    gradients: Sequence[tf.Tensor],
+    gradient: tf.Tensor,
     rate: tf.Tensor,
     apply: tf.Tensor,
     config: TrainConfig,
@@ -47,7 +64,7 @@ def adam_update(
 
     Args:
       state: before the step.
-      gradients: parallel to ``state.parameters``.
+      gradient: [p], of all parameters.
       rate: [] learning rate.
       apply: [] bool; False keeps everything but ``step`` as it was.
       config: betas, epsilon and the average's decay.
@@ -65,19 +82,20 @@ def adam_update(
     root = tf.sqrt(correction_2)
     rate, epsilon = rate * root / correction_1, config.adam_epsilon * root
 
-    def updated() -> tuple[list, list, list, list]:
-        lists: tuple[list, list, list, list] = ([], [], [], [])
-        for value, first, second, average, gradient in zip(*state[:4], gradients, strict=True):
-            first = first + (1.0 - beta_1) * (gradient - first)
-            second = second + (1.0 - beta_2) * (tf.square(gradient) - second)
-            value = value - rate * first / (tf.sqrt(second) + epsilon)
-            average = average + (1.0 - config.ema_decay) * (value - average)
-            for items, item in zip(lists, (value, first, second, average), strict=True):
-                items.append(item)
-        return lists
+    def updated() -> tuple[list, tf.Tensor, tf.Tensor, list]:
+        first, second = state.first_moment, state.second_moment
+        first = first + (1.0 - beta_1) * (gradient - first)
+        second = second + (1.0 - beta_2) * (tf.square(gradient) - second)
+        ways = unflatten(rate * first / (tf.sqrt(second) + epsilon), state.parameters)
+        values = [value - way for value, way in zip(state.parameters, ways, strict=True)]
+        averages = [
+            average + (1.0 - config.ema_decay) * (value - average)
+            for average, value in zip(state.average, values, strict=True)
+        ]
+        return values, first, second, averages
 
-    def kept() -> tuple[list, list, list, list]:
-        return tuple([tf.identity(item) for item in items] for items in state[:4])
+    def kept() -> tuple[list, tf.Tensor, tf.Tensor, list]:
+        return tf.nest.map_structure(tf.identity, tuple(state[:4]))
 
-    lists = tf.cond(apply, updated, kept)
-    return TrainState(*lists, state.step + 1, state.updates + tf.cast(apply, tf.int32))
+    arrays = tf.cond(apply, updated, kept)
+    return TrainState(*arrays, state.step + 1, state.updates + tf.cast(apply, tf.int32))

@@ -8,7 +8,7 @@ that is not there.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -18,7 +18,7 @@ from tffold.config import Config
 from tffold.model.primitives import fold
 from tffold.train import schedule
 from tffold.train.norms import module_norms
-from tffold.train.optimizer import TrainState, adam_update, clip_by_global_norm
+from tffold.train.optimizer import TrainState, adam_update, clip_by_global_norm, flatten
 
 Batch = Mapping[str, tf.Tensor]
 LossFunction = Callable[[Any, Batch], tuple[tf.Tensor, Mapping[str, tf.Tensor]]]
@@ -39,22 +39,6 @@ def base_seed(seed: int) -> tf.Tensor:
 def example_seed(seed: int, step: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
     """[2] int32 for one example: a function of the run's seed, the step and its global index."""
     return fold(fold(base_seed(seed), step), index)
-
-
-def flatten(arrays: Sequence[tf.Tensor]) -> tf.Tensor:
-    """All arrays one after the other in one vector.
-
-    Clipping, accumulating and reducing over replicas are then one operation each, not one for
-    each of some hundreds of arrays, which would be a third of what XLA has to compile.
-    """
-    # Gathers give sparse gradients.
-    return tf.concat([tf.reshape(tf.convert_to_tensor(x), [-1]) for x in arrays], axis=0)
-
-
-def unflatten(vector: tf.Tensor, like: Sequence[tf.Tensor]) -> list[tf.Tensor]:
-    """The inverse of ``flatten`` for arrays of the shapes of ``like``."""
-    parts = tf.split(vector, [math.prod(x.shape) for x in like])
-    return [tf.reshape(part, x.shape) for part, x in zip(parts, like, strict=True)]
 
 
 class TrainingStep:
@@ -191,15 +175,15 @@ class TrainingStep:
         rate = schedule.learning_rate((state.step + 1) * size, self.config.train)
         bad = sums[BAD_EXAMPLES]
         apply = tf.reduce_sum(bad) == 0.0
-        gradients = unflatten(gradient_sum / float(size), state.parameters)
-        after = adam_update(state, gradients, rate, apply, self.config.train)
+        gradient = gradient_sum / float(size)
+        after = adam_update(state, gradient, rate, apply, self.config.train)
         logs = {name: value / float(size) for name, value in sums.items()}
         logs[BAD_EXAMPLES] = bad
         logs["optim/learning_rate"] = rate
         logs |= module_norms(
             self.network.trainable_variables,
             after.step,
-            gradients,
+            gradient,
             state.parameters,
             after.parameters,
             self.config.train,

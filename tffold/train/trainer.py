@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Iterator
 
 import keras
 import numpy as np
@@ -45,34 +46,28 @@ class AlphaFoldTrainer(keras.Model):
         self.local_batch_size = config.train.batch_size // strategy.num_replicas_in_sync
         parameters = network.trainable_variables
 
-        def parallel(
-            kind: str, initial: Callable[[keras.Variable], object]
-        ) -> list[keras.Variable]:
-            return [
-                keras.Variable(initial(p), dtype="float32", trainable=False, name=f"{kind}_{index}")
-                for index, p in enumerate(parameters)
-            ]
+        count = sum(math.prod(parameter.shape) for parameter in parameters)
 
-        def zeros(parameter: keras.Variable) -> np.ndarray:
-            return np.zeros(parameter.shape, "float32")
-
-        def counter(name: str) -> keras.Variable:
-            return keras.Variable(0, dtype="int32", trainable=False, name=name)
+        def variable(name: str, initial: object, dtype: str = "float32") -> keras.Variable:
+            return keras.Variable(initial, dtype=dtype, trainable=False, name=name)
 
         self.state_variables = TrainState(
             list(parameters),
-            parallel("first_moment", zeros),
-            parallel("second_moment", zeros),
-            parallel("average", keras.ops.convert_to_numpy),
-            counter("step"),
-            counter("updates"),
+            variable("first_moment", np.zeros(count, "float32")),
+            variable("second_moment", np.zeros(count, "float32")),
+            [
+                variable(f"average_{index}", keras.ops.convert_to_numpy(parameter))
+                for index, parameter in enumerate(parameters)
+            ],
+            variable("step", 0, "int32"),
+            variable("updates", 0, "int32"),
         )
         self.built = True
         self._gradients = tf.function(
             self.training_step.local_gradients, autograph=False, jit_compile=True
         )
-        # The update is memory traffic only: as thousands of XLA kernels, one for each array, it
-        # takes longer to compile than a small model, and runs no faster. (A TPU compiles it too.)
+        # The update is memory traffic only: as hundreds of XLA kernels, one for each array, it
+        # would take long to compile and run no faster. (A TPU compiles it too.)
         self._update = tf.function(self.training_step.update, autograph=False)
         self._distributed = tf.function(self._distributed_step, autograph=False)
         self._distributed_measure = tf.function(
@@ -159,8 +154,9 @@ class AlphaFoldTrainer(keras.Model):
     def named_state(self) -> Iterator[tuple[str, keras.Variable]]:
         """Every state variable under the name that checkpoints use, in a fixed order."""
         paths = [variable.path for variable in self.state_variables.parameters]
-        for field in ("parameters", "first_moment", "second_moment", "average"):
-            for path, variable in zip(paths, getattr(self.state_variables, field), strict=True):
-                yield f"{field}/{path}", variable
-        yield "step", self.state_variables.step
-        yield "updates", self.state_variables.updates
+        for field, value in self.state_variables._asdict().items():
+            if isinstance(value, list):
+                for path, variable in zip(paths, value, strict=True):
+                    yield f"{field}/{path}", variable
+            else:
+                yield field, value
