@@ -141,7 +141,7 @@ class FakeEvaluation:
         if self.scores is not None:
             score = self.scores[self.trainer.step]
         for number in chosen:
-            numbers = {"lddt_ca": score + 0.01 * number, "loss/total": 2.0 + number}
+            numbers = {"lddt_ca": score + 0.01 * number, "plddt": 50.0, "loss/total": 2.0 + number}
             if number == 3:
                 numbers["tm_score"] = 0.25  # as a chain may have what the others have not
             result = ChainResult(f"chain{number}", 8, numbers, [50.0] * 8, [3.0, 1.0])

@@ -234,13 +234,17 @@ def test_tensorboard_holds_every_tag_at_every_step_in_its_size(tmp_path):
     scalars = {
         "validation/lddt_ca",
         "validation/tm_score",
+        "validation/plddt",
         "validation_loss/total",
         "validation_recycling/change_1",
         "perf/validation_seconds",
     }
-    histograms = {"validation/plddt", "validation/last_recycle_change"}
+    histograms = {"validation_residues/plddt", "validation_recycling/last_change"}
     for name in scalars | histograms:
         assert [event.step for event in events.Tensors(name)] == [2, 4], name
+        # A tag belongs to one plugin: a histogram under a scalar's name is not shown.
+        plugin = events.SummaryMetadata(name).plugin_data.plugin_name
+        assert plugin == ("histograms" if name in histograms else "scalars"), name
     assert {"loss/total", "loss/square", "metric/closeness", "optim/gradient_norm/fake"} <= tags
     for name in ("config", "data", "environment", "model", "_hparams_/session_start_info"):
         assert name in tags, name

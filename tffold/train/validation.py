@@ -201,10 +201,10 @@ def _show(board: Board, summary: Summary, drawn: list[ChainResult]) -> None:
     step, chains = summary.step, summary.chains
     plddt = [value for chain in chains for value in chain.plddt]
     if plddt:
-        board.histogram(step, f"{PREFIX}/plddt", np.array(plddt))
+        board.histogram(step, f"{PREFIX}_residues/plddt", np.array(plddt))
     last = [chain.changes[-1] for chain in chains if chain.changes]
     if last:
-        board.histogram(step, f"{PREFIX}/last_recycle_change", np.array(last))
+        board.histogram(step, f"{PREFIX}_recycling/last_change", np.array(last))
     for result in drawn:
         gallery.hang(board, step, result)
     board.flush()
