@@ -63,6 +63,7 @@ def test_the_optimisers_own_count_comes_first():
 
 def test_bytes_of_arrays_and_tuples():
     assert array_bytes("bf16[2,3]{1,0:T(8,128)(2,1)}") == 12
+    assert array_bytes("f32[8,128]{1,0:T(8,128)S(1)}") == 0  # in the core's own memory
     assert array_bytes("(s32[], f32[5,4]{1,0}, /*index=2*/pred[7]{0})") == 4 + 80 + 7
 
 

@@ -21,7 +21,8 @@ FREE = frozenset(
 _SLICING = frozenset(("dynamic-slice", "slice", "gather"))
 _HEAD = re.compile(r"^(ENTRY )?%?([^\s(]+)(?: \(.*\) -> .*)? \{$")
 _INSTRUCTION = re.compile(r"^\s+(ROOT )?%?(\S+) = (.*)$")
-_ARRAY = re.compile(r"\b(pred|bf16|[fsu]\d+)\[([\d,]*)\]")
+_ARRAY = re.compile(r"\b(pred|bf16|[fsu]\d+)\[([\d,]*)\](?:\{[\d,]*(:[^}]*)?\})?")
+_ON_CHIP = "S(1)"  # of a TPU layout: in the core's own memory, not in the chip's
 _CALLED = re.compile(r"(?:calls|to_apply|body|condition)=%?([^\s,})]+)")
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
 
@@ -144,6 +145,8 @@ class Program:
             return 2 * result
         if instruction.opcode == "dynamic-update-slice":
             return 2 * sizes[1]
+        if instruction.opcode == "copy-start":  # its result names source and target
+            return result
         if instruction.opcode == "fusion":
             inner = self.computations.get(instruction.attribute("calls"), {})
             for index, size in enumerate(sizes):
@@ -210,10 +213,11 @@ def _closing(text: str, opening: int) -> int:
 
 
 def array_bytes(shape: str) -> int:
-    """Bytes of an array or of all arrays of a tuple."""
+    """Bytes of an array or of all arrays of a tuple, but for those in a core's own memory."""
     return sum(
         BYTES.get(kind, 4) * math.prod(int(n) for n in sizes.split(",") if n)
-        for kind, sizes in _ARRAY.findall(shape)
+        for kind, sizes, layout in _ARRAY.findall(shape)
+        if _ON_CHIP not in layout
     )
 
 

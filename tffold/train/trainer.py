@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import keras
 import numpy as np
@@ -69,7 +70,6 @@ class AlphaFoldTrainer(keras.Model):
         # The update is memory traffic only: as hundreds of XLA kernels, one for each array, it
         # would take long to compile and run no faster. (A TPU compiles it too.)
         self._update = tf.function(self.training_step.update, autograph=False)
-        self._distributed = tf.function(self._distributed_step, autograph=False)
         self._distributed_measure = tf.function(
             lambda *arguments: self._first(strategy.run(self._measure_step, arguments)),
             autograph=False,
@@ -83,6 +83,13 @@ class AlphaFoldTrainer(keras.Model):
     def step(self) -> int:
         """Steps taken so far; also the position in the data."""
         return int(keras.ops.convert_to_numpy(self.state_variables.step))
+
+    @functools.cached_property
+    def _distributed(self) -> Callable[..., dict[str, tf.Tensor]]:
+        # TensorFlow's own graph rewriting takes seconds over a step and leaves XLA nothing less to
+        # do. It is a setting of the process: set now, when the data set has been made with it.
+        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+        return tf.function(self._distributed_step, autograph=False)
 
     def train_step(self, batch: Batch, stop: tf.Tensor) -> dict[str, tf.Tensor]:
         """One step of one replica, in replica context.
