@@ -130,3 +130,14 @@ def test_bfloat16_is_for_the_trunk_alone():
     assert products["f32"] == 0
     outputs = text[text.index("entry_computation_layout") :].partition("->")[2].partition("\n")[0]
     assert "bf16" not in outputs
+
+
+def test_a_block_more_is_no_line_more_to_compile():
+    """The stacks are loops: their length is in the weights' shapes, not in the program."""
+
+    def instructions(num_block):
+        config = tiny()
+        config.model.evoformer.num_block = num_block
+        return lower_step(config, alphafold_parts(), local_batch=1).instructions
+
+    assert instructions(2) == instructions(5)

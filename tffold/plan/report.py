@@ -21,6 +21,7 @@ from tffold.plan.lower import lower_step
 from tffold.train.run import Parts
 
 GIB = 2**30
+SLICE_MIB = 16  # what the plan tries where a configuration does not fit
 Say = Callable[[str], None]
 
 
@@ -142,8 +143,8 @@ def knobs(config: Config) -> Iterator[tuple[str, Config]]:
     model, data = config.model, config.data
     changes = [("model.remat", True)] if not model.remat else []
     changes += [("model.bfloat16", True)] if not model.bfloat16 else []
-    if not model.slice_mib or model.slice_mib > 64:
-        changes.append(("model.slice_mib", 64))
+    if not model.slice_mib or model.slice_mib > SLICE_MIB:
+        changes.append(("model.slice_mib", SLICE_MIB))
     changes += [
         ("data.crop_size", data.crop_size // 2),
         ("data.max_extra_msa", data.max_extra_msa // 2),
