@@ -131,7 +131,7 @@ class ModelConfig:
     structure_module: StructureModuleConfig = field(default_factory=StructureModuleConfig)
     heads: HeadsConfig = field(default_factory=HeadsConfig)
     zero_init: bool = True  # output layers start at zero (supplement 1.11.4)
-    slice_mib: int = 32  # attention, transitions, outer products: at most so much at a time; 0 = all
+    slice_mib: int = 32  # MiB of a module's largest intermediate at a time; 0 = all at once
     remat: bool = True  # recompute each block in the backward pass (supplement 1.11.8)
     bfloat16: bool = False  # trunk in bfloat16, variables and structure module in float32
 
