@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 import sys
+from importlib import metadata
 
 import pytest
 import tensorflow as tf
@@ -19,9 +19,12 @@ from tffold.plan.hlo import Program
 from tffold.plan.lower import lower_step
 from tffold.train.parts import alphafold_parts
 
-needs_libtpu = pytest.mark.skipif(
-    importlib.util.find_spec("libtpu") is None, reason="needs the extra [plan]"
-)
+
+def installed(package: str) -> bool:
+    return any(d.name.replace("-", "_") == package for d in metadata.distributions())
+
+
+needs_libtpu = pytest.mark.skipif(not installed("jax"), reason="needs the extra [plan]")
 
 
 def tiny(bfloat16: bool = False) -> Config:
@@ -141,3 +144,10 @@ def test_a_block_more_is_no_line_more_to_compile():
         return lower_step(config, alphafold_parts(), local_batch=1).instructions
 
     assert instructions(2) == instructions(5)
+
+
+@pytest.mark.skipif(not installed("tensorflow_tpu"), reason="needs the extra [tpu]")
+@pytest.mark.parametrize("bfloat16", [False, True])
+def test_every_operation_has_a_tpu_kernel(bfloat16):
+    lowered = lower_step(tiny(bfloat16), alphafold_parts(), local_batch=2, platform="TPU")
+    assert lowered.instructions > 1000
