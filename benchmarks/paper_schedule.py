@@ -18,7 +18,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PLANS = Path(__file__).parent / "plans.json"
-STAGES = {"initial_training": (10_000_000, []), "finetuning": (1_500_000, ["model.bfloat16=true", "model.slice_mib=64"])}
+FINETUNING = ["model.bfloat16=true", "model.slice_mib=64"]
+STAGES = {"initial_training": (10_000_000, []), "finetuning": (1_500_000, FINETUNING)}
 CORES = 128
 V3 = (123e12 / 2, 900e9 / 2)  # operations and bytes a second of one core
 
