@@ -25,7 +25,11 @@ ENVIRONMENT = {
     "TF_CPP_MIN_LOG_LEVEL": "3",
 }
 UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
-_TOO_LARGE = re.compile(r"Used ([\d.]+)([KMGT]?) of ([\d.]+)([KMGT]?) hbm")
+_NUMBER = r"([\d.]+)([KMGT]?)"
+_TOO_LARGE = (  # two ways in which libtpu says it
+    re.compile(rf"Used {_NUMBER} of {_NUMBER} hbm"),
+    re.compile(rf"temporaries \({_NUMBER}\) exceeds available HBM \({_NUMBER}\)"),
+)
 
 
 def compile_program(program: bytes, topology: str, num_in_place: int) -> tuple[dict[str, Any], str]:
@@ -58,7 +62,7 @@ def compile_program(program: bytes, topology: str, num_in_place: int) -> tuple[d
                 module, xla_client.DeviceList((device,)), xla_client.CompileOptions()
             )
         except xla_client.XlaRuntimeError as error:
-            found = _TOO_LARGE.search(str(error))
+            found = next(filter(None, (p.search(str(error)) for p in _TOO_LARGE)), None)
             if found is None:
                 raise
             needed, usable = (int(float(found[i]) * UNITS[found[i + 1]]) for i in (1, 3))
