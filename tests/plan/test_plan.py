@@ -40,12 +40,16 @@ def lowered():
     return lower_step(tiny(), alphafold_parts(), local_batch=2)
 
 
-def test_the_step_lowers_with_static_shapes(lowered):
+@pytest.fixture(scope="module")
+def once():
+    return lower_step(tiny(), alphafold_parts(), local_batch=1)
+
+
+def test_the_step_lowers_with_static_shapes(lowered, once):
     assert lowered.num_parameters > 10_000
     assert "<=" not in lowered.text  # XLA's mark of a bounded dynamic dimension
-    products = Program(lowered.text).cost()
-    once = Program(lower_step(tiny(), alphafold_parts(), local_batch=1).text).cost()
-    assert products.flops == pytest.approx(2 * once.flops, rel=1e-6)
+    flops = [Program(step.text).cost().flops for step in (lowered, once)]
+    assert flops[0] == pytest.approx(2 * flops[1], rel=1e-6)
 
 
 @needs_libtpu
@@ -127,30 +131,29 @@ def test_bfloat16_is_for_the_trunk_alone():
     for line in text.splitlines():
         kind = line.partition(" = ")[2].partition("[")[0]
         if " dot(" in line and "/group-evoformer_loop" in line:
-            products[kind] += 1
+            # The outer product mean counts rows in float32.
+            products[kind] += "/outer_product_mean" not in line or kind == "bf16"
         if " dot(" in line and "/structure_module/" in line:
             assert kind == "f32", line
         if " exponential(" in line or " divide(" in line:
-            assert kind == "f32", line
+            assert kind != "bf16", line
     assert products["bf16"] > 10
     assert products["f32"] == 0
     outputs = text[text.index("entry_computation_layout") :].partition("->")[2].partition("\n")[0]
     assert "bf16" not in outputs
 
 
-def test_a_block_more_is_no_line_more_to_compile():
+def test_blocks_more_are_no_line_more_to_compile(once):
     """The stacks are loops: their length is in the weights' shapes, not in the program."""
-
-    def instructions(num_block):
-        config = tiny()
-        config.model.evoformer.num_block = num_block
-        return lower_step(config, alphafold_parts(), local_batch=1).instructions
-
-    assert instructions(2) == instructions(5)
+    config = tiny()
+    config.model.evoformer.num_block += 3
+    deeper = lower_step(config, alphafold_parts(), local_batch=1)
+    assert deeper.num_parameters > once.num_parameters
+    assert deeper.instructions == once.instructions
 
 
 @pytest.mark.skipif(not installed("tensorflow_tpu"), reason="needs the extra [tpu]")
-@pytest.mark.parametrize("bfloat16", [False, True])
-def test_every_operation_has_a_tpu_kernel(bfloat16):
-    lowered = lower_step(tiny(bfloat16), alphafold_parts(), local_batch=2, platform="TPU")
+def test_every_operation_has_a_tpu_kernel():
+    config = tiny(bfloat16=True)
+    lowered = lower_step(config, alphafold_parts(), local_batch=2, platform="TPU")
     assert lowered.instructions > 1000
