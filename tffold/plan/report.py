@@ -172,10 +172,11 @@ def lines(plan: Plan, chip: Chip, topology: str) -> Iterator[str]:
     else:
         yield f"total         {_gb(plan.total)} of {_gb(c['usable'])} a core: it does NOT fit"
     yield f"work a step   {plan.flops / 1e12:.1f} TFLOP a core"
-    if plan.fits:
+    if plan.moved:
         yield f"memory moved  {plan.moved / 1e12:.2f} TB a core and step"
         seconds = plan.seconds(chip)
         yield f"a step takes  {seconds:.2f} s at the chip's published peaks; a real one, longer"
+    if plan.fits:
         yield f"compile time  {c['compile_seconds']:.0f} s here"
 
 
