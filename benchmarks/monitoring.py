@@ -46,7 +46,7 @@ def main() -> None:
     import tensorflow as tf
 
     from tffold import config_file
-    from tffold.train.board import Guard
+    from tffold.pictures.board import Guard
     from tffold.train.feed import Feed
     from tffold.train.loop import SECONDS, WAIT
     from tffold.train.monitor import Monitor

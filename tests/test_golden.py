@@ -21,9 +21,9 @@ from tffold.losses.renaming import rename_ground_truth
 from tffold.losses.table import compute_losses
 from tffold.losses.violations import find_violations
 from tffold.model.alphafold import AlphaFold
-from tffold.params import assign, parameter_shapes
 from tffold.train.optimizer import TrainState, adam_update, unflatten
 from tffold.train.step import TrainingStep
+from tffold.weights.npz import assign, parameter_shapes
 
 # Relative to the largest value. DeepMind's code against itself in another order gives 1e-7; an
 # argument reduction or a bin's edge that rounds the other way gives more.

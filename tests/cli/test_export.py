@@ -8,8 +8,8 @@ from tiny import tiny_config
 
 from tffold.cli.export import main
 from tffold.model.alphafold import AlphaFold
-from tffold.params import load_params, model_params
-from tffold.train import checkpoint
+from tffold.weights import checkpoint
+from tffold.weights.npz import load_params, model_params
 
 
 @pytest.fixture

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from predicting import small_config
 
-from tffold import config_file, params
+from tffold import config_file
 from tffold.cli import predict
 from tffold.model.alphafold import AlphaFold
 from tffold.model.module import parameter_key
 from tffold.predict import compile_cache
-from tffold.train import checkpoint
+from tffold.weights import checkpoint, npz
 
 SEQUENCE = "MKVLAAGIWQRSTNDEFYHCP"
 
@@ -116,7 +116,7 @@ def test_bad_settings_are_one_line(run_folder, fasta, tmp_path, capsys, more, wo
 
 
 def test_raw_weights_are_the_weights_themselves(run_folder):
-    average, raw = (params.read_any(run_folder, raw) for raw in (False, True))
+    average, raw = (npz.read_any(run_folder, raw) for raw in (False, True))
     variable = AlphaFold(small_config().model, seed=5).trainable_variables[0]
     key = parameter_key(variable.path)
     np.testing.assert_array_equal(raw[key], np.asarray(variable))

@@ -9,7 +9,7 @@ import pytest
 
 from tffold.config_file import load_config
 from tffold.model.alphafold import AlphaFold
-from tffold.params import parameter_shapes
+from tffold.weights.npz import parameter_shapes
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 WITH_TEMPLATES, WITHOUT_TEMPLATES, ERROR_HEAD = 93_229_082, 92_899_674, 8_256

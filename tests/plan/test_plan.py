@@ -86,7 +86,7 @@ def test_a_program_too_large_says_how_large(tmp_path):
     result = json.loads((tmp_path / "r").read_text())
     assert result["needed"] > 28e9
     assert 14e9 < result["usable"] < 17.2e9
-    plan = report.Plan(result, 0, 1, result["cores"], 1e12, 0.0)
+    plan = report.Plan(result, 0, 1, 1e12, 0.0)
     assert not plan.fits
     assert "does NOT fit" in "\n".join(report.lines(plan, *report.chip_of("v5e")))
 

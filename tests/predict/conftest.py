@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from predicting import small_config
 
-from tffold import config_file, params
+from tffold import config_file
 from tffold.model.alphafold import AlphaFold
 from tffold.predict.models import load_models
+from tffold.weights import npz
 
 
 @pytest.fixture(scope="session")
@@ -18,7 +19,7 @@ def saved(tmp_path_factory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("saved")
     config = small_config()
     (folder / "tiny.yaml").write_text(config_file.to_yaml(config))
-    params.write_npz(folder / "params_tiny.npz", params.model_params(AlphaFold(config.model, 1)))
+    npz.write_npz(folder / "params_tiny.npz", npz.model_params(AlphaFold(config.model, 1)))
     return folder / "tiny.yaml", folder / "params_tiny.npz"
 
 

@@ -13,13 +13,14 @@ from predicting import small_config
 from synthetic import chain, write_shard
 
 from records.errors import InputError
-from tffold import metrics, params
+from tffold import metrics
 from tffold.data import pipeline
 from tffold.predict import output
 from tffold.predict.models import load_models
 from tffold.predict.run import Job, predict_all
 from tffold.predict.targets import Evidences, find_targets
-from tffold.structure_files import read_pdb
+from tffold.structures.files import read_pdb
+from tffold.weights import npz
 
 SEQUENCE = "MKVLAAGIWQRSTNDEFYHCP"
 
@@ -256,15 +257,15 @@ def test_parameters_of_another_preset_are_refused(saved):
 
 def test_the_right_file_of_a_folder_is_taken(saved, tmp_path):
     _, weights = saved
-    values = params.read_npz(weights)
-    params.write_npz(tmp_path / "params_a.npz", values)
-    params.write_npz(tmp_path / "params_b.npz", {k: v + 1 for k, v in values.items()})
+    values = npz.read_npz(weights)
+    npz.write_npz(tmp_path / "params_a.npz", values)
+    npz.write_npz(tmp_path / "params_b.npz", {k: v + 1 for k, v in values.items()})
     a, b = load_models({"a": small_config(), "b": small_config()}, [str(tmp_path)])
     np.testing.assert_allclose(b.weights[0], a.weights[0] + 1)
 
 
 def test_relaxed_structures_take_the_ranked_place(model, fasta, tmp_path, monkeypatch):
-    from tffold import relax as relaxation
+    from tffold.structures import relax as relaxation
 
     asked = []
 

@@ -14,11 +14,11 @@ from tiny import tiny_config
 from records.errors import InputError
 from tffold.config import Config, DataConfig, FilterConfig, TrainConfig
 from tffold.model.alphafold import AlphaFold
-from tffold.params import model_params, write_npz
 from tffold.train.parts import TrainingData, alphafold_parts
 from tffold.train.run import start_from, train
 from tffold.train.strategy import build_strategy
 from tffold.train.trainer import AlphaFoldTrainer
+from tffold.weights.npz import model_params, write_npz
 
 
 def test_damaged_records_are_counted(tmp_path):

@@ -13,10 +13,10 @@ from run_fake import fake_parts
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from records.errors import InputError
-from tffold.train import checkpoint
 from tffold.train.callbacks import NonFiniteError
 from tffold.train.monitor import read_metrics
 from tffold.train.run import train
+from tffold.weights import checkpoint
 
 
 def go(folder, poison=(), callbacks=(), allow=False, model=None, **fields):

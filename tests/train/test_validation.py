@@ -15,12 +15,13 @@ from run_fake import fake_parts
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from records.errors import InputError
-from tffold import plots
-from tffold.structure_files import read_pdb
-from tffold.train import board, checkpoint, validation
+from tffold.pictures import board, plots
+from tffold.structures.files import read_pdb
+from tffold.train import validation
 from tffold.train.evaluation import ChainResult
 from tffold.train.monitor import read_metrics
 from tffold.train.run import train, validate
+from tffold.weights import checkpoint
 
 RISING = {step: 0.1 * step for step in range(1, 30)}
 PICTURES = ("backbone", "contacts", "distances", "distogram", "masked_msa", "pae", "plddt")

@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     try:
-        from tffold.params import read_checkpoint, write_npz
+        from tffold.weights.npz import read_checkpoint, write_npz
 
         params = read_checkpoint(options.checkpoint, options.raw)
         write_npz(options.output, params)

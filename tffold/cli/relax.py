@@ -23,8 +23,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     config = RelaxConfig(**{f.name: getattr(options, f.name) for f in fields(RelaxConfig)})
     try:
-        from tffold.relax import relax
-        from tffold.structure_files import read_pdb
+        from tffold.structures.files import read_pdb
+        from tffold.structures.relax import relax
 
         try:
             result = relax(read_pdb(options.input), config)

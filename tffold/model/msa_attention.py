@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from keras import ops
@@ -13,7 +14,6 @@ from tffold.model.primitives import LayerNorm, Linear, project
 from tffold.model.slicing import sliced
 
 Tensor = Any
-LOGIT_BYTES = 4  # logits are float32 whatever the trunk is
 
 
 def heads_first(x: Tensor, weights: Tensor) -> Tensor:
@@ -68,9 +68,33 @@ class MSARowAttentionWithPairBias(Module):
             (mask,),
             (pair_bias,),
             variables=[*self.query_norm.variables, *self.attention.variables],
-            row_bytes=LOGIT_BYTES * self.num_head * num_res * num_res,
+            row_size=self.num_head * num_res * num_res,
             slice_mib=self.slice_mib,
         )
+
+
+def by_column(
+    module: Module,
+    attend: Callable[[Tensor, Tensor], Tensor],
+    msa: Tensor,
+    mask: Tensor,
+    column_size: int,
+) -> Tensor:
+    """``attend`` on the columns of ``msa`` [s, i, c] and ``mask`` [s, i], in slices -> [s, i, c].
+
+    ``column_size``: elements of the largest intermediate of one column.
+    """
+    # [s, i, c] -> [i, s, c]
+    columns = sliced(
+        module,
+        attend,
+        (ops.swapaxes(msa, 0, 1),),
+        (ops.swapaxes(mask, 0, 1),),
+        variables=module.variables,
+        row_size=column_size,
+        slice_mib=module.slice_mib,
+    )
+    return ops.swapaxes(columns, 0, 1)
 
 
 class MSAColumnAttention(Module):
@@ -98,18 +122,7 @@ class MSAColumnAttention(Module):
             bias = mask_bias(mask)[:, None, None, :]
             return self.attention(self.query_norm(columns), bias=bias)
 
-        num_row = msa.shape[0]
-        # [s, i, c] -> [i, s, c]
-        columns = sliced(
-            self,
-            attend,
-            (ops.swapaxes(msa, 0, 1),),
-            (ops.swapaxes(mask, 0, 1),),
-            variables=self.variables,
-            row_bytes=LOGIT_BYTES * self.num_head * num_row * num_row,
-            slice_mib=self.slice_mib,
-        )
-        return ops.swapaxes(columns, 0, 1)
+        return by_column(self, attend, msa, mask, self.num_head * msa.shape[0] ** 2)
 
 
 class MSAColumnGlobalAttention(Module):
@@ -135,17 +148,8 @@ class MSAColumnGlobalAttention(Module):
         def attend(columns: Tensor, mask: Tensor) -> Tensor:
             return self.attention(self.query_norm(columns), mask)
 
-        # [s, i, c] -> [i, s, c]
-        columns = sliced(
-            self,
-            attend,
-            (ops.swapaxes(msa, 0, 1),),
-            (ops.swapaxes(mask, 0, 1),),
-            variables=self.variables,
-            row_bytes=LOGIT_BYTES * msa.shape[0] * self.key_dim,  # the gate
-            slice_mib=self.slice_mib,
-        )
-        return ops.swapaxes(columns, 0, 1)
+        gate = msa.shape[0] * self.key_dim
+        return by_column(self, attend, msa, mask, gate)
 
 
 class Transition(Module):
@@ -176,7 +180,7 @@ class Transition(Module):
             perceptron,
             (rows,),
             variables=self.variables,
-            row_bytes=LOGIT_BYTES * x.shape[-2] * self.hidden,
+            row_size=x.shape[-2] * self.hidden,
             slice_mib=self.slice_mib,
         )
         return ops.reshape(result, x.shape)

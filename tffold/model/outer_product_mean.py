@@ -78,7 +78,7 @@ class OuterProductMean(Module):
             (left,),
             shared=(right,),
             variables=[self.output_w, self.output_b],
-            row_bytes=4 * num_res * c * c,
+            row_size=num_res * c * c,
             slice_mib=self.slice_mib,
             row_shape=(num_res, self.pair_channel),
         )

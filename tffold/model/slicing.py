@@ -13,6 +13,7 @@ from tffold.model.recompute import recomputing_loop
 
 Tensor = Any
 MIB = 2**20
+ELEMENT_BYTES = 4  # logits are float32 whatever the trunk is; what is smaller is counted so too
 
 
 def num_slices(num_row: int, row_bytes: int, slice_mib: int) -> int:
@@ -31,7 +32,7 @@ def sliced(
     shared: Sequence[Tensor] = (),
     *,
     variables: Sequence[keras.Variable],
-    row_bytes: int,
+    row_size: int,
     slice_mib: int,
     row_shape: Sequence[int] | None = None,
     dtype: str | None = None,
@@ -47,12 +48,12 @@ def sliced(
       beside: tensors [n, ...] without gradient.
       shared: differentiable tensors that every slice needs whole.
       variables: the weights that ``function`` reads.
-      row_bytes: of the largest intermediate of one row.
+      row_size: elements of the largest intermediate of one row.
       slice_mib: MiB that this intermediate may take; 0: no slices.
       row_shape, dtype: of the result's rows; default: those of the first of ``rows``.
     """
     num_row = (*rows, *beside)[0].shape[0]
-    count = num_slices(num_row, row_bytes, slice_mib)
+    count = num_slices(num_row, ELEMENT_BYTES * row_size, slice_mib)
     if count == 1:
         return function(*rows, *beside, *shared)
     size = num_row // count

@@ -14,7 +14,7 @@ from tffold.geometry.torsions import atom37_to_torsion_angles
 from tffold.model.attention import Attention, mask_bias
 from tffold.model.block_stack import BlockStack
 from tffold.model.module import Module, he_normal
-from tffold.model.msa_attention import LOGIT_BYTES, Transition
+from tffold.model.msa_attention import Transition
 from tffold.model.primitives import LayerNorm, Linear, dropout, dropout_masks, fold
 from tffold.model.slicing import sliced
 from tffold.model.triangle_attention import TriangleAttention
@@ -149,7 +149,7 @@ class SingleTemplateEmbedding(Module):
             (),
             [*(batch[name] for name in PAIR_FEATURES), numbers],
             variables=self.variables,
-            row_bytes=LOGIT_BYTES * c.triangle_attention.num_head * num_res**3,
+            row_size=c.triangle_attention.num_head * num_res**3,
             slice_mib=self.slice_mib,
             row_shape=(num_res, num_res, c.channel),
             dtype=dtype,
@@ -196,7 +196,7 @@ class TemplateEmbedding(Module):
             lambda query, source: self.attention(query, source, bias=bias),
             (query, source),
             variables=self.attention.variables,
-            row_bytes=LOGIT_BYTES * 2 * num_templates * self.key_dim,
+            row_size=2 * num_templates * self.key_dim,
             slice_mib=self.slice_mib,
         )
         # [i * j, 1, c] -> [i, j, c]

@@ -9,7 +9,7 @@ from keras import ops
 from tffold.config import AttentionConfig
 from tffold.model.attention import Attention, mask_bias
 from tffold.model.module import Module, normal
-from tffold.model.msa_attention import LOGIT_BYTES, heads_first
+from tffold.model.msa_attention import heads_first
 from tffold.model.primitives import LayerNorm
 from tffold.model.slicing import sliced
 
@@ -67,7 +67,7 @@ class TriangleAttention(Module):
                 (mask,),
                 (ops.reshape(pair_bias, pair_bias.shape[-3:]),),
                 variables=self.attention.variables,
-                row_bytes=LOGIT_BYTES * self.num_head * num_res * num_res,
+                row_size=self.num_head * num_res * num_res,
                 slice_mib=self.slice_mib,
             )
             y = ops.reshape(y, x.shape)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import importlib.util
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -51,9 +50,12 @@ class Plan:
     compiled: dict[str, Any]
     num_parameters: int
     local_batch: int
-    cores: int
     flops: float
     moved: float
+
+    @property
+    def cores(self) -> int:
+        return self.compiled["cores"]
 
     @property
     def fits(self) -> bool:
@@ -94,8 +96,7 @@ def make_plan(config: Config, parts: Parts, topology: str) -> Plan:
         if importlib.util.find_spec(module) is None:
             raise InputError(f"--plan needs {module}", mend="pip install 'tffold[plan]'")
     _, topology = chip_of(topology)
-    cores = _cores(topology)
-    local_batch = max(1, config.train.batch_size // cores)
+    local_batch = max(1, config.train.batch_size // _cores(topology))
     lowered = lower_step(config, parts, local_batch)
     mean_recycles = config.model.num_recycle / 2
     with tempfile.TemporaryDirectory() as folder:
@@ -113,7 +114,6 @@ def make_plan(config: Config, parts: Parts, topology: str) -> Plan:
         compiled=compiled,
         num_parameters=lowered.num_parameters,
         local_batch=local_batch,
-        cores=compiled["cores"],
         flops=Program(lowered.text, mean_recycles).cost().flops,
         moved=Program(optimized, mean_recycles).cost().bytes if optimized else 0.0,
     )
@@ -183,7 +183,6 @@ def lines(plan: Plan, chip: Chip, topology: str) -> Iterator[str]:
 def run(config: Config, parts: Parts, topology: str, say: Say) -> bool:
     """Plans, and says it; where it does not fit, what each knob would bring. Whether it fits."""
     chip, topology = chip_of(topology)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     say(f"compiling the training step for {topology}; this takes minutes")
     plan = make_plan(config, parts, topology)
     for line in lines(plan, chip, topology):

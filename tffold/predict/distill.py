@@ -21,7 +21,7 @@ from records.errors import InputError
 from tffold.config import Config, DistillConfig
 from tffold.predict.models import Prediction
 from tffold.predict.targets import Raw, Target
-from tffold.structure_files import Structure, mmcif_text
+from tffold.structures.files import Structure, mmcif_text
 
 FOLDER, STRUCTURES, MANIFEST, REFERENCE = (
     "distillation", "structures", "manifest.jsonl", "reference.npz",

@@ -13,13 +13,14 @@ import numpy as np
 import tensorflow as tf
 
 from records.errors import InputError
-from tffold import metrics, params
+from tffold import metrics
 from tffold.config import Config, ModelConfig
 from tffold.data import pipeline
 from tffold.inference import ForwardProgram
 from tffold.model.alphafold import AlphaFold
 from tffold.model.module import parameter_key
-from tffold.structure_files import Structure
+from tffold.structures.files import Structure
+from tffold.weights import npz
 
 
 @dataclass(frozen=True)
@@ -172,12 +173,12 @@ def load_models(
     models = []
     for (name, config), given in zip(configs.items(), chosen, strict=True):
         source = _parameter_file(given, name)
-        values = params.read_any(source, raw)
+        values = npz.read_any(source, raw)
         program = next((p for c, p in programs if c == config.model), None)
         if program is None:
             program = ForwardProgram(AlphaFold(config.model))
             programs.append((config.model, program))
-        params.check(values, program.network, source)
+        npz.check(values, program.network, source)
         ordered = [values[parameter_key(v.path)] for v in program.network.trainable_variables]
         checksum = 0
         for array in ordered:

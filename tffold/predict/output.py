@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from tffold import plots
-from tffold.plots import PLDDT_BANDS
+from tffold.pictures import plots
+from tffold.pictures.plots import PLDDT_BANDS
 from tffold.predict.models import Prediction
-from tffold.structure_files import mmcif_text, pdb_text
+from tffold.structures.files import mmcif_text, pdb_text
 
 RECORD = "prediction.json"  # what was predicted with what: there only when all else is
 # Letters of AlphaFold DB for the bands of pLDDT, lowest first.
@@ -77,7 +77,8 @@ def write_predictions(
     """All files of a target but ``prediction.json`` and ``timings.json``.
 
     Args:
-      ranked: best first; relaxed: ``tffold.relax.Relaxation`` of those that were relaxed, by name.
+      ranked: best first;
+      relaxed: ``tffold.structures.relax.Relaxation`` of those that were relaxed, by name.
       msa: alignment [N, L] in the batch's letters, drawn with the confidence; None: no plots.
     """
     for place, one in enumerate(ranked):

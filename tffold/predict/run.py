@@ -85,7 +85,7 @@ def predict_all(
         missing.
     """
     if job.relax != "none":
-        from tffold import relax
+        from tffold.structures import relax
 
         relax.require_openmm()
     try:
@@ -161,7 +161,7 @@ def predict_target(target: Target, job: Job, place: Path) -> list[Prediction]:
     ranked = sorted(predictions, key=lambda p: -p.score(settings.rank_by))
     relaxed = {}
     if job.relax != "none":
-        from tffold.relax import relax
+        from tffold.structures.relax import relax
 
         for one in ranked if job.relax == "all" else ranked[:1]:
             begun = time.monotonic()

@@ -13,8 +13,8 @@ import tensorflow as tf
 from tffold import config_file
 from tffold.config import Config
 from tffold.data.reader import RecordSet
-from tffold.train.checkpoint import versions
 from tffold.train.norms import parameters_by_module
+from tffold.weights.checkpoint import versions
 
 _SECTIONS = ("train.", "loss.")
 _PLACES = ("train.run_dir", "train.tpu")  # say nothing about the training

@@ -19,9 +19,10 @@ from tffold.data.reader import Damage, RecordSet
 from tffold.inference import ForwardProgram
 from tffold.losses.table import compute_losses
 from tffold.losses.violations import find_violations, violation_metrics
+from tffold.model.alphafold import select_pass
 from tffold.train.feed import next_element
+from tffold.train.strategy import local_replicas, local_values, spread
 from tffold.train.trainer import AlphaFoldTrainer
-from tffold.train.workers import local_replicas, local_values, spread
 
 CA = chemistry.ATOM_ORDER["CA"]
 Arrays = dict[str, np.ndarray]
@@ -107,7 +108,7 @@ class ChainEvaluation:
         num_recycle = self.config.validation.num_recycle
         for group in self._groups(chosen, num_recycle):
             outputs, changes = self._run(group)
-            last = [_of_pass(features, num_recycle) for _, features in group]
+            last = [select_pass(features, num_recycle) for _, features in group]
             scores = self._local(self._scores, [self._for_scores(o) for o in outputs], last)
             for (chain_id, _), output, batch, score, change in zip(
                 group, outputs, last, scores, changes, strict=True
@@ -270,11 +271,6 @@ def _small(outputs: dict[str, Any]) -> dict[str, Any]:
     heads = ("distogram", "predicted_lddt", "predicted_aligned_error")
     found = {name: {"logits": outputs[name]["logits"]} for name in heads if name in outputs}
     return {"structure_module": {"final_atom_positions": structure}} | found
-
-
-def _of_pass(features: dict[str, tf.Tensor], index: int) -> dict[str, tf.Tensor]:
-    """The features of one pass: [c, ...] -> [...]."""
-    return {name: value[index] for name, value in features.items()}
 
 
 def _drawn(

@@ -9,10 +9,11 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from records import chemistry
-from tffold import plots, structure_files
-from tffold.train.board import Board
+from tffold.pictures import plots
+from tffold.pictures.board import Board
+from tffold.pictures.tubes import superposed
+from tffold.structures import files as structure_files
 from tffold.train.evaluation import CA, Arrays, ChainResult
-from tffold.train.tubes import superposed
 
 
 def hang(board: Board, step: int, result: ChainResult) -> None:

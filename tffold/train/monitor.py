@@ -12,8 +12,8 @@ import keras
 import tensorflow as tf
 
 from tffold.config import Config
+from tffold.pictures.board import CANNOT_WRITE, Board, Guard
 from tffold.train import describe
-from tffold.train.board import CANNOT_WRITE, Board, Guard
 from tffold.train.loop import SECONDS, WAIT
 from tffold.train.norms import GRADIENT, UPDATE, is_logged
 from tffold.train.step import BAD_EXAMPLES, TOTAL

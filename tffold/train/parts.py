@@ -7,7 +7,6 @@ from typing import Any
 
 import tensorflow as tf
 
-from tffold import params
 from tffold.config import Config
 from tffold.data import pipeline
 from tffold.geometry.lddt import lddt
@@ -19,6 +18,7 @@ from tffold.train.feed import DatasetFactory
 from tffold.train.run import Parts
 from tffold.train.step import Batch, LossFunction, MetricFunction
 from tffold.train.trainer import AlphaFoldTrainer
+from tffold.weights import npz
 
 CA = 1  # atom37
 
@@ -30,7 +30,7 @@ def alphafold_parts() -> Parts:
         dataset=TrainingData,
         loss_fn=_loss_fn,
         metric_fn=_metric_fn,
-        load_npz=lambda network, path: params.load_params(path, network),
+        load_npz=lambda network, path: npz.load_params(path, network),
         evaluation=_evaluation,
         describe_data=_describe_data,
     )

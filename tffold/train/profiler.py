@@ -7,7 +7,7 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from tffold.train.board import Guard
+from tffold.pictures.board import Guard
 
 
 class Profiler(keras.callbacks.Callback):

@@ -14,8 +14,8 @@ import tensorflow as tf
 from records.errors import InputError
 from tffold import config_file
 from tffold.config import Config
-from tffold.train import checkpoint, describe
-from tffold.train.board import Guard
+from tffold.pictures.board import Guard
+from tffold.train import describe
 from tffold.train.callbacks import PROBE, Checkpointer, NonFiniteGuard, Probe, StopOnSignal
 from tffold.train.evaluation import Evaluation
 from tffold.train.feed import DatasetFactory, Feed
@@ -36,6 +36,7 @@ from tffold.train.validation import (
     summary_line,
     table_lines,
 )
+from tffold.weights import checkpoint
 
 CONFIG_FILE, SUMMARY_FILE = "config.yaml", "summary.json"
 VALIDATION = "validation"  # in a checkpoint: how far it has come

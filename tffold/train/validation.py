@@ -16,12 +16,12 @@ import numpy as np
 
 from records.durable import sync_file
 from tffold.config import Config
+from tffold.pictures.board import Board, Guard
 from tffold.train import gallery
-from tffold.train.board import Board, Guard
 from tffold.train.evaluation import ChainResult, Evaluation
 from tffold.train.monitor import Monitor
+from tffold.train.strategy import gather_json, place
 from tffold.train.trainer import AlphaFoldTrainer
-from tffold.train.workers import gather_json, place
 
 FOLDER = "validation"  # in a run folder
 BEST_FOLDER = "best"  # in a run folder: a checkpoint that no later one pushes out

@@ -9,8 +9,8 @@ import os
 import numpy as np
 import pytest
 
-from tffold.train import checkpoint
-from tffold.train.checkpoint import CheckpointError
+from tffold.weights import checkpoint
+from tffold.weights.checkpoint import CheckpointError
 
 
 def arrays(step: int) -> dict[str, np.ndarray]:

@@ -18,7 +18,7 @@ import numpy as np
 from records.errors import InputError
 from tffold.model.alphafold import AlphaFold
 from tffold.model.module import parameter_key
-from tffold.train import checkpoint
+from tffold.weights import checkpoint
 
 Params = dict[str, np.ndarray]
 

@@ -24,7 +24,7 @@ from records.errors import InputError
 from tffold.config import LossConfig, RelaxConfig
 from tffold.geometry import make_atom14_masks
 from tffold.losses.violations import find_violations
-from tffold.structure_files import Structure, pdb_text, structures_of
+from tffold.structures.files import Structure, pdb_text, structures_of
 
 FORCE_FIELD = "amber99sb.xml"
 PH = 7.0  # at which hydrogens are put in

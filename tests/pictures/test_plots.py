@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from tffold import plots
+from tffold.pictures import plots
 
 LENGTH = 12
 
@@ -99,7 +99,7 @@ def test_nothing_global_is_touched():
     """In a process of its own: other packages import pyplot."""
     code = (
         "import sys, numpy as np\n"
-        "from tffold import plots\n"
+        "from tffold.pictures import plots\n"
         "plots.to_png(plots.backbone_3d(np.eye(3)))\n"
         "plots.to_png(plots.predicted_aligned_error(np.eye(3)))\n"
         "sys.exit('matplotlib.pyplot' in sys.modules)"

@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from tffold.train.tubes import superposed, tube
+from tffold.pictures.tubes import superposed, tube
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from Bio.PDB import MMCIFParser, PDBParser
 from records.chemistry import RESTYPE_ATOM37_MASK
 from records.errors import InputError
 from records.mmcif import Entry
-from tffold.structure_files import Structure, mmcif_text, pdb_text, read_pdb, structures_of
+from tffold.structures.files import Structure, mmcif_text, pdb_text, read_pdb, structures_of
 
 SEQUENCE_TYPES = np.array([12, 7, 1, 4, 20])  # M G R C X
 PLDDT = np.array([12.344, 50.0, 99.99, 70.25, 0.5])

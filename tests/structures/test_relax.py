@@ -11,11 +11,11 @@ import pytest
 from records.chemistry import ATOM_ORDER, RESTYPES_WITH_X
 from records.errors import InputError
 from records.mmcif import Entry
-from tffold import relax as relaxation
 from tffold.cli.relax import main
 from tffold.config import RelaxConfig
-from tffold.relax import _segments, relax, violations
-from tffold.structure_files import Structure, pdb_text, read_pdb
+from tffold.structures import relax as relaxation
+from tffold.structures.files import Structure, pdb_text, read_pdb
+from tffold.structures.relax import _segments, relax, violations
 
 MMCIF = Path(__file__).parents[1] / "examples" / "demo" / "mmcif"
 

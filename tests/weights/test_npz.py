@@ -12,7 +12,7 @@ from tiny import tiny_config
 
 from records.errors import InputError
 from tffold.model.alphafold import AlphaFold
-from tffold.params import load_params, model_params, parameter_shapes, write_npz
+from tffold.weights.npz import load_params, model_params, parameter_shapes, write_npz
 
 ROOT = "alphafold/alphafold_iteration/"
 

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from tensorboard.plugins.hparams import api as hparams_api
 from tensorboard.plugins.mesh import summary_v2 as mesh_plugin
 
-from tffold import plots
-from tffold.train.tubes import Mesh
+from tffold.pictures import plots
+from tffold.pictures.tubes import Mesh
 
 CANNOT_WRITE = "logs cannot be written"
 _CAMERA = {"camera": {"cls": "PerspectiveCamera", "fov": 45}}

@@ -1,0 +1,65 @@
+"""What the network says of itself: pLDDT, predicted aligned error, predicted TM-score."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from tffold.config import HeadsConfig
+
+Tensor = Any
+
+
+def predicted_lddt(logits: Tensor) -> Tensor:
+    """pLDDT [..., i] in 0..100: the expectation over bins [..., i, c] (Algorithm 29)."""
+    probability = ops.softmax(ops.cast(logits, "float32"), axis=-1)
+    num_bins = logits.shape[-1]
+    centres = (np.arange(num_bins, dtype=np.float32) + 0.5) / num_bins
+    return 100.0 * ops.sum(probability * centres, axis=-1)
+
+
+def _error_bin_centres(heads: HeadsConfig) -> np.ndarray:
+    """Å; DISCREPANCY: as in DeepMind's code bin 0 lies *above* the first edge, which is 0."""
+    num_bins = heads.predicted_aligned_error_num_bins
+    step = heads.predicted_aligned_error_max_bin / (num_bins - 2)
+    return ((np.arange(num_bins) + 0.5) * step).astype(np.float32)
+
+
+def max_aligned_error(heads: HeadsConfig) -> float:
+    """Å; the largest error that can be predicted."""
+    return float(_error_bin_centres(heads)[-1])
+
+
+def predicted_aligned_error(logits: Tensor, heads: HeadsConfig) -> Tensor:
+    """Expected error [i, j] in Å of Cα j in frame i, of logits [i, j, c] (supplement 1.9.7)."""
+    probability = ops.softmax(ops.cast(logits, "float32"), axis=-1)
+    return ops.sum(probability * _error_bin_centres(heads), axis=-1)
+
+
+def predicted_tm_score(logits: Tensor, mask: Tensor, heads: HeadsConfig) -> Tensor:
+    """Predicted TM-score (supplement 1.9.7, equation 40) over residues with `mask` [i]."""
+    probability = ops.softmax(ops.cast(logits, "float32"), axis=-1)
+    num_res = ops.maximum(ops.sum(mask), 19.0)
+    d0 = 1.24 * ops.power(num_res - 15.0, 1.0 / 3.0) - 1.8
+    by_bin = 1.0 / (1.0 + ops.square(_error_bin_centres(heads) / d0))
+    expected = ops.sum(probability * by_bin, axis=-1)  # [i, j]
+    total = ops.maximum(ops.sum(mask), 1.0)
+    return ops.max(ops.sum(expected * mask[None, :], axis=-1) / total * mask)
+
+
+def confidence_calibration(
+    plddt: np.ndarray, lddt: np.ndarray, mask: np.ndarray
+) -> dict[str, float]:
+    """How pLDDT (0..100) follows the true lDDT (0..1) of residues [i].
+
+    Returns `plddt` and `plddt_error`, its mean and mean absolute error (0..100),
+    and, unless either is constant, `plddt_correlation` (Pearson's).
+    """
+    known = np.asarray(mask) > 0
+    said, true = np.asarray(plddt, float)[known], 100.0 * np.asarray(lddt, float)[known]
+    result = {"plddt": float(said.mean()), "plddt_error": float(np.abs(said - true).mean())}
+    if said.std() > 0.0 and true.std() > 0.0:
+        result["plddt_correlation"] = float(np.corrcoef(said, true)[0, 1])
+    return result

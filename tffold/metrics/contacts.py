@@ -1,0 +1,76 @@
+"""Distances and contacts as the distogram has them, and how precise the likeliest are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from tffold.config import HeadsConfig
+
+Tensor = Any
+
+CONTACT_DISTANCE = 8.0  # Å between Cβ (Cα for glycine)
+LONG_RANGE = 24  # residues between contacts worth predicting
+
+
+def expected_distance(logits: Tensor, heads: HeadsConfig) -> Tensor:
+    """Expected Cβ distance [i, j] in Å, of distogram logits [i, j, c].
+
+    By the bins' centres; the first and the last, which are open, are taken as wide
+    as the others, so that nothing seems farther than about 22 Å.
+    """
+    edges = np.linspace(
+        heads.distogram_first_break, heads.distogram_last_break, heads.distogram_num_bins - 1
+    )
+    step = edges[1] - edges[0]
+    centres = np.append(edges - step / 2, edges[-1] + step / 2).astype(np.float32)
+    return ops.sum(ops.softmax(ops.cast(logits, "float32"), axis=-1) * centres, axis=-1)
+
+
+def contact_probability(logits: Tensor, heads: HeadsConfig) -> Tensor:
+    """Probability [i, j] of less than 8 Å, of distogram logits [i, j, c].
+
+    Bins that reach beyond 8 Å do not count: with the published edges, up to 7.94 Å.
+    """
+    edges = np.linspace(
+        heads.distogram_first_break, heads.distogram_last_break, heads.distogram_num_bins - 1
+    )
+    near = np.append(edges <= CONTACT_DISTANCE, False).astype(np.float32)
+    return ops.sum(ops.softmax(ops.cast(logits, "float32"), axis=-1) * near, axis=-1)
+
+
+def contact_precision(
+    probability: np.ndarray,
+    pseudo_beta: np.ndarray,
+    mask: np.ndarray,
+    residue_index: np.ndarray,
+    divisors: Sequence[int] = (1, 2, 5),
+    min_separation: int = LONG_RANGE,
+) -> dict[str, float]:
+    """Share of true contacts among the L, L/2 and L/5 likeliest pairs (L known residues).
+
+    Args:
+        probability: [i, j]; pseudo_beta: true Cβ [i, 3] Å; mask, residue_index: [i];
+        min_separation: residues by which a pair must be apart.
+
+    Returns `contact_precision_l`, `…_l2`, `…_l5`; nothing where the chain is so
+    short that fewer pairs than that are far enough apart.
+    """
+    known = np.asarray(mask) > 0
+    index = np.asarray(residue_index)[known]
+    beta = np.asarray(pseudo_beta, float)[known]
+    likely = np.asarray(probability, float)[np.ix_(known, known)]
+    far = index[None, :] - index[:, None] >= min_separation
+    first, second = np.nonzero(far)
+    true = np.linalg.norm(beta[first] - beta[second], axis=-1) < CONTACT_DISTANCE
+    ranked = true[np.argsort(-likely[first, second], kind="stable")]
+    result = {}
+    for divisor in divisors:
+        top = max(len(index) // divisor, 1)
+        if len(ranked) >= top:
+            name = "contact_precision_l" + (str(divisor) if divisor > 1 else "")
+            result[name] = float(ranked[:top].mean())
+    return result

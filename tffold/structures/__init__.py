@@ -1,0 +1,1 @@
+"""Structures: files and relaxation."""

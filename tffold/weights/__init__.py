@@ -1,0 +1,1 @@
+"""Weights on disk: DeepMind's parameter files and checkpoints."""
