@@ -1,9 +1,11 @@
 # make demo: from bundled structures to a trained model.   make test, make lint: what CI runs.
+# make bench BASE=COMMIT: this tree's training step against that of another commit.
 # An environment that exists already can be named: make test VENV=/path/to/venv
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO := demo_output
+BASE ?= HEAD
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
 .PHONY: demo test lint bench clean-demo
@@ -18,7 +20,7 @@ lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 
 bench: $(VENV)/.installed-cpu
-	$(BIN)/python benchmarks/ratios.py
+	$(BIN)/python benchmarks/ratios.py --base $(BASE)
 
 clean-demo:
 	rm -rf $(DEMO)

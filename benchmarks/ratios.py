@@ -1,70 +1,93 @@
-"""Has the training step become dearer? Its cost now against the committed baseline.
+"""Has the training step become dearer? This tree against another commit, in turn, in one run.
 
-    python benchmarks/ratios.py             # prints ratios, above 1 is dearer
-    python benchmarks/ratios.py --update    # makes today's figures the baseline
+    python benchmarks/ratios.py                          # uncommitted changes against HEAD
+    python benchmarks/ratios.py --base v0.1 --rounds 5   # this tree against a tag or commit
 
-Seconds mean little on another or a busy machine: those of step and compilation are multiplied by
-the rate of a large matrix product measured in the same run before they are compared. Memory and
-the program's size are compared as they are.
+Seconds mean little from another hour or machine, so none are stored: the two trees take turns, each
+run in a process of its own, and the medians are compared. Leave the machine alone meanwhile.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import json
-import platform
+import os
+import statistics
 import subprocess
 import sys
+import tarfile
 import tempfile
 from pathlib import Path
 
-HERE = Path(__file__).parent
-BASELINE = HERE / "baseline.json"
+ROOT = Path(__file__).parents[1]
 SETTINGS = {
-    "reference batch": ["--no-templates"],
+    "reference": ["--no-templates"],
     "twice the blocks": ["--no-templates", "--evoformer-blocks", "8"],
     "with templates": [],
 }
-FIGURES = ("step", "compile", "peak_gb", "gflop", "instructions")
+# Names in the record of ``train_step.py``. A program's operations and size do not vary.
+FIGURES = {
+    "step": "step_seconds",
+    "compile": "compile_seconds",
+    "peak memory": "peak_gb",
+    "gflop": "gflop",
+    "instructions": "instructions",
+}
 
 
-def measure(arguments: list[str]) -> dict[str, float]:
-    """One run of ``train_step.py`` in a process of its own."""
+def check_out(commit: str, folder: Path) -> None:
+    """Writes the files of a commit to a folder."""
+    command = ["git", "-C", str(ROOT), "archive", commit]
+    archive = subprocess.run(command, check=True, capture_output=True).stdout
+    with tarfile.open(fileobj=io.BytesIO(archive)) as files:
+        files.extractall(folder, filter="data")
+
+
+def measure(tree: Path, arguments: list[str]) -> dict[str, float]:
+    """One run of a tree's own ``train_step.py``."""
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder) / "result.json"
-        command = [sys.executable, str(HERE / "train_step.py"), "--json", str(result), *arguments]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        found = json.loads(result.read_text())
-    rate = found["matrix_gflops"]
-    return {
-        "step": found["step_seconds"] * rate,
-        "compile": found["compile_seconds"] * rate,
-        **{name: found[name] for name in ("peak_gb", "gflop", "instructions")},
-    }
+        script = tree / "benchmarks" / "train_step.py"
+        subprocess.run(
+            [sys.executable, str(script), "--json", str(result), *arguments],
+            check=True,
+            stdout=subprocess.DEVNULL,
+            env=os.environ | {"PYTHONPATH": str(tree)},
+        )
+        return json.loads(result.read_text())
 
 
-def table(now: dict[str, dict], before: dict[str, dict]) -> str:
-    """Ratios, a line for each setting."""
-    lines = [f"{'':18}" + "".join(f"{name:>14}" for name in FIGURES)]
-    for setting, figures in now.items():
-        ratios = [figures[name] / before[setting][name] for name in FIGURES]
-        lines.append(f"{setting:18}" + "".join(f"{ratio:14.2f}" for ratio in ratios))
-    return "\n".join(lines)
+def lines(setting: str, here: list[dict], base: list[dict]) -> list[str]:
+    """For each figure both medians, their ratio, and the spread of the rounds' own ratios."""
+    shown = []
+    for title, name in FIGURES.items():
+        now, before = ([run[name] for run in runs] for runs in (here, base))
+        ratios = [a / b for a, b in zip(now, before, strict=True)]
+        now, before = statistics.median(now), statistics.median(before)
+        spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
+        row = f"{setting:18}{title:14}{now:12.4g}{before:12.4g}{now / before:8.2f}   {spread}"
+        shown.append(row)
+    return shown
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--update", action="store_true", help="write the baseline anew")
+    parser.add_argument("--base", default="HEAD", help="commit to compare with (default: HEAD)")
+    parser.add_argument("--rounds", type=int, default=3, help="runs of each tree and setting")
+    parser.add_argument("--setting", choices=SETTINGS, nargs="*", default=list(SETTINGS))
     options = parser.parse_args()
-    now = {name: measure(arguments) for name, arguments in SETTINGS.items()}
-    if options.update:
-        machine = {"machine": platform.processor() or platform.machine(), "figures": now}
-        BASELINE.write_text(json.dumps(machine, indent=1) + "\n")
-        print(f"{BASELINE} written")
-        return
-    before = json.loads(BASELINE.read_text())["figures"]
-    print("cost now / cost of the baseline (step and compile in units of a large matrix product)")
-    print(table(now, before))
+    print(f"{'':32}{'this tree':>12}{options.base[:11]:>12}{'ratio':>8}   of each round")
+    with tempfile.TemporaryDirectory() as folder:
+        check_out(options.base, Path(folder))
+        for setting in options.setting:
+            here, base = [], []
+            for turn in range(options.rounds):
+                # Who goes first changes, so that a machine that warms up favours nobody.
+                pair = [(ROOT, here), (Path(folder), base)]
+                for tree, runs in pair if turn % 2 == 0 else reversed(pair):
+                    runs.append(measure(tree, SETTINGS[setting]))
+            print("\n".join(lines(setting, here, base)), flush=True)
 
 
 if __name__ == "__main__":

@@ -29,9 +29,6 @@ import numpy as np
 
 ROOT = Path(__file__).parents[1]
 DEMO = ROOT / "examples" / "demo"
-# Seconds per step, seconds to compile and GB at the reference batch: crop 64, 32 + 64 rows,
-# 4 + 1 blocks, no templates, float32, rematerialisation, on two cores.
-REFERENCES = {"DeepMind (JAX)": (2.8, 59.0, 3.6), "OpenFold (PyTorch)": (2.8, None, 1.4)}
 
 
 def settings(options: argparse.Namespace) -> dict[str, object]:
@@ -164,21 +161,12 @@ def peak_gb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
 
 
-def report(options: argparse.Namespace, result: dict[str, Any]) -> str:
-    """Figures for people, and ratios where the size is the references'."""
-    lines = [
+def report(result: dict[str, Any]) -> str:
+    """Figures for people."""
+    return "\n".join(
         f"{name:24} {value:.3f}" if isinstance(value, float) else f"{name:24} {value}"
         for name, value in result.items()
-    ]
-    size = (options.crop, options.msa, options.extra, options.evoformer_blocks)
-    if size == (64, 32, 64, 4) and options.no_templates and not options.bf16:
-        for name, (step, compilation, memory) in REFERENCES.items():
-            ratios = [f"step {result['step_seconds'] / step:.2f}"]
-            if compilation:
-                ratios.append(f"compile {result['compile_seconds'] / compilation:.2f}")
-            ratios.append(f"peak memory {result['peak_gb'] / memory:.2f}")
-            lines.append(f"ratio to {name}: {', '.join(ratios)}")
-    return "\n".join(lines)
+    )
 
 
 def main() -> None:
@@ -199,7 +187,7 @@ def main() -> None:
     options = parser.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     result = measure(options)
-    print(report(options, result))
+    print(report(result))
     if options.json:
         options.json.write_text(json.dumps(result, indent=1) + "\n")
 
