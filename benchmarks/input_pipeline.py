@@ -160,8 +160,8 @@ def stages(config: Any) -> dict[str, float]:
     reader = pipeline.TrainingReader(config, num_recycle=NUM_RECYCLE, global_batch_size=1, seed=0)
     source, record = reader.schedule.record(0)
     records = reader.schedule.sets[source]
-    plan = reader.plan(0, source, record)
-    decoded = records.read(record, hits=plan.hits)
+    choices = reader.choose(0, source, record)
+    decoded = records.read(record, hits=choices.hits)
     raw = {name: tf.constant(value) for name, value in reader.read(0).items()}
     key = keys.key(0, raw["position"])
     cost: dict[str, float] = {}
@@ -180,9 +180,9 @@ def stages(config: Any) -> dict[str, float]:
     def graph(name: str, function: Callable[..., Any], *arguments: Any, times: int = 1) -> Any:
         return clock(name, tf.function(function, autograph=False), *arguments, times=times)
 
-    clock("plan", lambda: reader.plan(0, *reader.schedule.record(0)))
-    clock("read, check, inflate", lambda: records.read(record, hits=plan.hits))
-    clock("letter order, crop", lambda: pipeline.raw_example(decoded, plan))
+    clock("choose", lambda: reader.choose(0, *reader.schedule.record(0)))
+    clock("read, check, inflate", lambda: records.read(record, hits=choices.hits))
+    clock("letter order, crop", lambda: pipeline.raw_example(decoded, choices))
     full, deletions = raw["msa"], raw["deletion_matrix"]
 
     def rows(full: Any) -> Any:
@@ -209,7 +209,7 @@ def stages(config: Any) -> dict[str, float]:
     )
     arrays = masked.numpy(), others.numpy()
     assigned = clock("cluster assignment", clusters.assign, *arrays, times=passes)
-    window = slice(plan.crop_start, plan.crop_start + plan.crop_size)
+    window = slice(choices.crop_start, choices.crop_start + choices.crop_size)
     cut = [masked[:, window], tf.gather(deletions[:, window], centre_rows)]
     cut += [others[:, window], tf.gather(deletions[:, window], rest), tf.constant(assigned)]
     profile, mean = graph(

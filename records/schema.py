@@ -36,10 +36,10 @@ LETTERS = {
 }
 RECORD_DIMENSIONS = (NUM_RES, NUM_MSA, NUM_HITS)
 
-# Groups.
-RECORD = "record"
+# Groups: what a batch feature is, or what is made of a record's feature.
 INPUT = "input"
 LABEL = "label"
+RECORD = "record"  # read by people and by sampling alone
 
 STRING = "str"  # one text, or a list of texts when the shape is not ()
 
@@ -74,31 +74,55 @@ def _table(group: str, rows: Iterable[tuple[str, str, tuple, str]]) -> dict[str,
 _R, _N, _H = NUM_RES, NUM_MSA, NUM_HITS
 _S, _E, _T = NUM_MSA_SEQ, NUM_EXTRA_SEQ, NUM_TEMPLATES
 
-RECORD_FEATURES: dict[str, Feature] = _table(
-    RECORD,
-    [
-        ("chain_id", STRING, (), "name of the chain, e.g. 1ubq_A"),
-        ("sequence", STRING, (), "one-letter sequence (SEQRES)"),
-        ("aatype", "uint8", (_R,), "residue type"),
-        ("residue_index", "int32", (_R,), "0-based SEQRES position"),
-        ("between_segment_residues", "uint8", (_R,), "1 on residues that bridge two segments"),
-        ("all_atom_positions", "float32", (_R, 37, 3), "atom coordinates, Å, 0 where absent"),
-        ("all_atom_mask", "uint8", (_R, 37), "1 where the atom was observed"),
-        ("msa", "uint8", (_N, _R), "whole alignment, query first, HHblits order"),
-        ("deletion_matrix", "uint8", (_N, _R), "deleted residues left of each cell, at most 255"),
-        ("template_aatype", "uint8", (_H, _R), "template residue on the query, gap = 21"),
-        ("template_all_atom_positions", "float32", (_H, _R, 37, 3), "template atoms, Å"),
-        ("template_all_atom_masks", "uint8", (_H, _R, 37), "1 where the template has the atom"),
-        ("template_sum_probs", "float32", (_H,), "summed alignment probability, descending"),
-        ("template_domain_names", STRING, (_H,), "template chain, e.g. 4zhl_U"),
-        ("template_release_date", STRING, (_H,), "template release date, YYYY-MM-DD"),
-        ("resolution", "float32", (), "Å; 0 = unknown (NMR, predicted)"),
-        ("release_date", STRING, (), "YYYY-MM-DD"),
-        ("is_distillation", "uint8", (), "1 for a predicted structure"),
-        ("cluster_size", "int32", (), "chains in its sequence cluster; below 1 = unknown"),
-        ("confidence", "float32", (_R,), "pLDDT 0-100 (100 for an experiment)"),
-    ],
-)
+RECORD_FEATURES: dict[str, Feature] = {
+    row[0]: Feature(*row)
+    for row in (
+        ("chain_id", STRING, (), RECORD, "name of the chain, e.g. 1ubq_A"),
+        ("sequence", STRING, (), RECORD, "one-letter sequence (SEQRES)"),
+        ("aatype", "uint8", (_R,), INPUT, "residue type"),
+        ("residue_index", "int32", (_R,), INPUT, "0-based SEQRES position"),
+        (
+            "between_segment_residues",
+            "uint8",
+            (_R,),
+            INPUT,
+            "1 on residues that bridge two segments",
+        ),
+        (
+            "all_atom_positions",
+            "float32",
+            (_R, 37, 3),
+            LABEL,
+            "atom coordinates, Å, 0 where absent",
+        ),
+        ("all_atom_mask", "uint8", (_R, 37), LABEL, "1 where the atom was observed"),
+        ("msa", "uint8", (_N, _R), INPUT, "whole alignment, query first, HHblits order"),
+        (
+            "deletion_matrix",
+            "uint8",
+            (_N, _R),
+            INPUT,
+            "deleted residues left of each cell, at most 255",
+        ),
+        ("template_aatype", "uint8", (_H, _R), INPUT, "template residue on the query, gap = 21"),
+        ("template_all_atom_positions", "float32", (_H, _R, 37, 3), INPUT, "template atoms, Å"),
+        (
+            "template_all_atom_masks",
+            "uint8",
+            (_H, _R, 37),
+            INPUT,
+            "1 where the template has the atom",
+        ),
+        ("template_sum_probs", "float32", (_H,), INPUT, "summed alignment probability, descending"),
+        ("template_domain_names", STRING, (_H,), RECORD, "template chain, e.g. 4zhl_U"),
+        ("template_release_date", STRING, (_H,), RECORD, "template release date, YYYY-MM-DD"),
+        ("resolution", "float32", (), LABEL, "Å; 0 = unknown (NMR, predicted)"),
+        ("release_date", STRING, (), RECORD, "YYYY-MM-DD"),
+        ("is_distillation", "uint8", (), LABEL, "1 for a predicted structure"),
+        ("cluster_size", "int32", (), RECORD, "chains in its sequence cluster; below 1 = unknown"),
+        ("confidence", "float32", (_R,), LABEL, "pLDDT 0-100 (100 for an experiment)"),
+    )
+}
 
 _INPUTS = _table(
     INPUT,
@@ -202,11 +226,11 @@ def markdown() -> str:
         "A batch has two further leading axes: example and recycling pass.",
     ]
     titles = {
-        RECORD: (RECORD_FEATURES, "In a record"),
-        INPUT: (_INPUTS, "In a batch: inputs"),
-        LABEL: (_LABELS, "In a batch: labels (training only)"),
+        "In a record": RECORD_FEATURES,
+        "In a batch: inputs": _INPUTS,
+        "In a batch: labels (training only)": _LABELS,
     }
-    for features, title in titles.values():
+    for title, features in titles.items():
         lines += ["", f"**{title}**", "", "| feature | dtype | shape | meaning |", "|-|-|-|-|"]
         lines += [
             f"| `{f.name}` | {f.dtype} | {f.symbols()} | {f.description} |"

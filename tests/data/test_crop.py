@@ -15,7 +15,7 @@ def _starts(num_res, crop_size, clamped):
     return np.array(
         [
             crop.draw_crop_start(
-                keys.generator(0, position, Draw.PLAN), num_res, crop_size, clamped=clamped
+                keys.generator(0, position, Draw.CHOICES), num_res, crop_size, clamped=clamped
             )
             for position in range(COUNT)
         ]
@@ -47,14 +47,17 @@ def test_unclamped_start_favours_the_n_terminus():
 @pytest.mark.parametrize("clamped", [True, False])
 @pytest.mark.parametrize("num_res", [1, 17, 18])
 def test_chains_that_fit_are_whole(num_res, clamped):
-    random = keys.generator(0, 0, Draw.PLAN)
+    random = keys.generator(0, 0, Draw.CHOICES)
     assert crop.draw_crop_start(random, num_res, 18, clamped=clamped) == 0
 
 
 def _templates(num_hits, top=20, max_templates=4):
     return [
         crop.draw_templates(
-            keys.generator(0, position, Draw.PLAN), num_hits, top=top, max_templates=max_templates
+            keys.generator(0, position, Draw.CHOICES),
+            num_hits,
+            top=top,
+            max_templates=max_templates,
         )
         for position in range(COUNT)
     ]

@@ -25,13 +25,13 @@ def test_every_part_of_the_key_counts():
 
 
 def test_positions_passes_and_purposes_never_share_a_seed():
-    folded = {
-        tuple(keys.fold(keys.key(0, position), draw, cycle).numpy())
+    seeds = {
+        tuple(keys.operation_seed(keys.key(0, position), draw, cycle).numpy())
         for position in (0, 1, 2, 255, 256, 65536, 2**40)
         for draw in Draw
         for cycle in (0, 1, 3, 255)
     }
-    assert len(folded) == 7 * len(Draw) * 4
+    assert len(seeds) == 7 * len(Draw) * 4
 
 
 def test_graph_and_eager_draw_the_same():
@@ -43,15 +43,15 @@ def test_graph_and_eager_draw_the_same():
 
 def test_numpy_draws_are_the_philox_bits():
     """The doubles are Philox's 64-bit words over 2^11: fixed for every version of NumPy."""
-    drawn = keys.generator(7, 9, Draw.PLAN, 3).random(4)
-    bits = np.random.Philox(key=7, counter=[0, 3, 9, int(Draw.PLAN)]).random_raw(4)
+    drawn = keys.generator(7, 9, Draw.CHOICES, 3).random(4)
+    bits = np.random.Philox(key=7, counter=[0, 3, 9, int(Draw.CHOICES)]).random_raw(4)
     np.testing.assert_array_equal(drawn, (bits >> np.uint64(11)) * 2.0**-53)
-    assert drawn[0] != keys.generator(7, 10, Draw.PLAN, 3).random()
-    assert keys.generator(-1, 0, Draw.PLAN).random() < 1.0  # any int is a seed
+    assert drawn[0] != keys.generator(7, 10, Draw.CHOICES, 3).random()
+    assert keys.generator(-1, 0, Draw.CHOICES).random() < 1.0  # any int is a seed
 
 
 def test_uniform_integer_includes_both_ends_evenly():
-    random = keys.generator(0, 0, Draw.PLAN)
+    random = keys.generator(0, 0, Draw.CHOICES)
     drawn = np.bincount([keys.uniform_integer(random, 2, 5) for _ in range(8000)], minlength=7)
     assert drawn[[0, 1, 6]].sum() == 0
     np.testing.assert_allclose(drawn[2:6] / 8000, 0.25, atol=0.02)

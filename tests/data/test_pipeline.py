@@ -212,9 +212,9 @@ def test_recycles_are_shared_by_the_batch_and_uniform(batches):
         assert (batch["num_iter_recycling"] == pipeline.draw_recycles(0, step, 2)).all()
 
 
-def _plans(config, count, num_res=40):
+def _chosen(config, count, num_res=40):
     return [
-        pipeline.training_plan(
+        pipeline.training_choices(
             config,
             seed=0,
             position=position,
@@ -227,14 +227,14 @@ def _plans(config, count, num_res=40):
 
 
 def test_clamp_flag_is_drawn_per_example_and_rules_the_crop(config):
-    plans = _plans(config, 20_000)
-    clamped = np.array([plan.clamped for plan in plans])
+    chosen = _chosen(config, 20_000)
+    clamped = np.array([choices.clamped for choices in chosen])
     assert abs(clamped.mean() - 0.9) < 4.5 * np.sqrt(0.09 / 20_000)
-    starts = np.array([plan.crop_start for plan in plans])
+    starts = np.array([choices.crop_start for choices in chosen])
     assert starts.max() == 20
     assert abs(starts[clamped].mean() - 10.0) < 0.2  # uniform over 0..20
     assert abs(starts[~clamped].mean() - 5.0) < 0.5  # half of a half
-    assert len({plan.crop_seed for plan in plans}) > 19_900
+    assert len({choices.crop_seed for choices in chosen}) > 19_900
 
 
 def test_same_batch_whatever_threads_and_restarts(config, batches):

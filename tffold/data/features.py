@@ -136,7 +136,7 @@ def _msa_part(
 
 def _chain_part(raw: Mapping[str, Tensor], recipe: Recipe) -> dict[str, Tensor]:
     """All features that every pass shares, of the cropped residues."""
-    aatype = raw["aatype"]
+    aatype = tf.cast(raw["aatype"], tf.int32)
     features = {
         "aatype": aatype,
         "residue_index": raw["residue_index"],

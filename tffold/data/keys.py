@@ -3,7 +3,7 @@
 ``position`` is the place of an example in the endless training sequence:
 step x global batch + place in the batch.  Whatever is drawn for it is the same
 whichever worker or thread draws it and however often training was restarted.
-Scalars are drawn with NumPy where the plan of an example is made, arrays with
+Scalars are drawn with NumPy where an example's record, crop and templates are chosen, arrays with
 TensorFlow's stateless operations inside the graph; both are Philox streams.
 """
 
@@ -29,7 +29,7 @@ class Draw(enum.IntEnum):
     ACCEPTANCE = 1
     SHUFFLE = 2
     SUBSTITUTE = 3
-    PLAN = 4
+    CHOICES = 4
     RECYCLES = 5
     BLOCKS = 6
     DISTILLATION_ROWS = 7
@@ -58,7 +58,7 @@ def key(seed: int, position: Tensor) -> Tensor:
     return tf.stack([tf.cast(seed, tf.int64), tf.cast(position, tf.int64)])
 
 
-def fold(key: Tensor, draw: Draw, cycle: Tensor | int) -> Tensor:
+def operation_seed(key: Tensor, draw: Draw, cycle: Tensor | int) -> Tensor:
     """The [2] int64 seed of TensorFlow's stateless operations for one purpose and pass."""
     place = key[1] * _CYCLES + tf.cast(cycle, tf.int64)
     return tf.stack([key[0], place * _PURPOSES + int(draw)])
@@ -66,19 +66,29 @@ def fold(key: Tensor, draw: Draw, cycle: Tensor | int) -> Tensor:
 
 def uniform(shape: Any, key: Tensor, draw: Draw, cycle: Tensor | int) -> Tensor:
     """Floats in [0, 1)."""
-    return tf.random.stateless_uniform(shape, fold(key, draw, cycle), alg="philox")
+    return tf.random.stateless_uniform(shape, operation_seed(key, draw, cycle), alg="philox")
 
 
 def integers(shape: Any, key: Tensor, draw: Draw, cycle: Tensor | int, below: Tensor) -> Tensor:
     """int32 in [0, below)."""
     return tf.random.stateless_uniform(
-        shape, fold(key, draw, cycle), minval=0, maxval=below, dtype=tf.int32, alg="philox"
+        shape,
+        operation_seed(key, draw, cycle),
+        minval=0,
+        maxval=below,
+        dtype=tf.int32,
+        alg="philox",
     )
 
 
 def permutation(size: Tensor, key: Tensor, draw: Draw, cycle: Tensor | int) -> Tensor:
     """A random order of ``range(size)``, int32."""
     ranks = tf.random.stateless_uniform(
-        [size], fold(key, draw, cycle), minval=None, maxval=None, dtype=tf.int32, alg="philox"
+        [size],
+        operation_seed(key, draw, cycle),
+        minval=None,
+        maxval=None,
+        dtype=tf.int32,
+        alg="philox",
     )
     return tf.argsort(ranks, stable=True)

@@ -1,8 +1,8 @@
-"""The input pipeline: positions -> plans -> records -> features -> batches.
+"""The input pipeline: positions -> choices -> records -> features -> batches.
 
 Every step of it is a function of (seed, position) alone: the batch of step n
 is the same bits whatever the number of workers, threads or restarts.  NumPy
-plans and reads an example (its record, crop, templates, clamp flag); one
+chooses and reads an example (its record, crop, templates, clamp flag); one
 TensorFlow graph makes its features (``features.make_features``).
 """
 
@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from records.errors import InputError
-from records.schema import NUM_HITS, NUM_RES, RECORD_FEATURES
+from records.schema import LABEL, NUM_HITS, NUM_MSA, NUM_RES, RECORD, RECORD_FEATURES
 from tffold.config import DataConfig
 from tffold.data import inputs, keys
 from tffold.data.crop import draw_crop_start, draw_templates
@@ -34,36 +34,27 @@ CHAIN_ID = "chain_id"
 _MAX_SUBSTITUTES = 100
 _MAX_POSITION = 1 << 46  # keys.fold leaves room for passes and purposes
 
-# A read example before the graph: name -> dtype and rank.
-RAW: dict[str, tuple[tf.DType, int]] = {
+# What a record gives to the transforms, as stored; the labels where they are wanted.
+STORED = {name: f for name, f in RECORD_FEATURES.items() if f.group != RECORD}
+# What is chosen for an example before it is read: dtype and rank.
+_CHOSEN = {
     "position": (tf.int64, 0),
-    "chain_id": (tf.string, 0),
     "crop_start": (tf.int32, 0),
     "crop_seed": (tf.int32, 1),
     "use_clamped_fape": (tf.float32, 0),
     "num_iter_recycling": (tf.int32, 0),
-    "aatype": (tf.int32, 1),
-    "residue_index": (tf.int32, 1),
-    "between_segment_residues": (tf.uint8, 1),
-    "all_atom_positions": (tf.float32, 3),
-    "all_atom_mask": (tf.uint8, 2),
-    "confidence": (tf.float32, 1),
-    "msa": (tf.uint8, 2),
-    "deletion_matrix": (tf.uint8, 2),
-    "template_aatype": (tf.uint8, 2),
-    "template_all_atom_positions": (tf.float32, 4),
-    "template_all_atom_masks": (tf.uint8, 3),
-    "template_sum_probs": (tf.float32, 1),
-    "resolution": (tf.float32, 0),
-    "is_distillation": (tf.uint8, 0),
 }
-_LABELS = ("all_atom_positions", "all_atom_mask", "confidence", "resolution", "is_distillation")
-_WHOLE = ("msa", "deletion_matrix")  # rows are compared over the whole chain
+# A read example as the graph takes it: dtype and rank.
+RAW: dict[str, tuple[tf.DType, int]] = {
+    **_CHOSEN,
+    CHAIN_ID: (tf.string, 0),
+    **{name: (tf.as_dtype(f.dtype), len(f.shape)) for name, f in STORED.items()},
+}
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What is drawn for an example before it is read."""
+class Choices:
+    """What is chosen for an example before it is read."""
 
     position: int
     crop_start: int
@@ -74,7 +65,7 @@ class Plan:
     crop_seed: tuple[int, int] = (0, 0)
 
 
-def training_plan(
+def training_choices(
     config: DataConfig,
     *,
     seed: int,
@@ -82,21 +73,21 @@ def training_plan(
     num_res: int,
     num_hits: int,
     num_iter_recycling: int,
-) -> Plan:
+) -> Choices:
     """Clamp flag, crop and templates of one training example (supplement 1.2.2, 1.2.8).
 
     DISCREPANCY: the paper clamps whole batches; a flag per example, as in
     OpenFold, converges better.  Unlike there it is drawn before the crop, so
     that both crop rules are used.
     """
-    random = keys.generator(seed, position, Draw.PLAN)
+    random = keys.generator(seed, position, Draw.CHOICES)
     clamped = random.random() < config.clamp_prob
     start = draw_crop_start(random, num_res, config.crop_size, clamped=clamped)
     crop_seed = tuple(keys.uniform_integer(random, 0, 2**31 - 1) for _ in range(2))
     hits = draw_templates(
         random, num_hits, top=config.template_top, max_templates=config.max_templates
     )
-    return Plan(
+    return Choices(
         position=position,
         crop_start=start,
         crop_size=min(num_res, config.crop_size),
@@ -107,12 +98,12 @@ def training_plan(
     )
 
 
-def inference_plan(
+def inference_choices(
     config: DataConfig, *, position: int, num_res: int, num_hits: int, num_recycle: int
-) -> Plan:
+) -> Choices:
     """The whole chain, the best templates, every pass."""
     count = min(num_hits, config.max_templates) if config.use_templates else 0
-    return Plan(position, 0, num_res, tuple(range(count)), True, num_recycle)
+    return Choices(position, 0, num_res, tuple(range(count)), True, num_recycle)
 
 
 def draw_recycles(seed: int, step: int, num_recycle: int) -> int:
@@ -123,29 +114,31 @@ def draw_recycles(seed: int, step: int, num_recycle: int) -> int:
     return keys.uniform_integer(keys.generator(seed, step, Draw.RECYCLES), 0, num_recycle)
 
 
-def raw_example(features: Mapping[str, Any], plan: Plan) -> dict[str, np.ndarray]:
-    """A decoded record as the graph takes it: planned, and cropped but for the alignment.
+def raw_example(features: Mapping[str, Any], choices: Choices) -> dict[str, np.ndarray]:
+    """A decoded record as the graph takes it: chosen, and cropped but for the alignment.
 
     Args:
-        features: of ``records.schema``, with the plan's template hits alone.
+        features: of ``records.schema``, with the chosen template hits alone.
             Without a known structure the label features may be missing.
     """
-    window = slice(plan.crop_start, plan.crop_start + plan.crop_size)
-    planned = {
-        "position": plan.position,
-        "crop_start": plan.crop_start,
-        "crop_seed": plan.crop_seed,
-        "use_clamped_fape": plan.clamped,
-        "num_iter_recycling": plan.num_iter_recycling,
+    window = slice(choices.crop_start, choices.crop_start + choices.crop_size)
+    chosen = {
+        "position": choices.position,
+        "crop_start": choices.crop_start,
+        "crop_seed": choices.crop_seed,
+        "use_clamped_fape": choices.clamped,
+        "num_iter_recycling": choices.num_iter_recycling,
         "msa": inputs.hhblits_to_restype(np.asarray(features["msa"], np.uint8)),
     }
     raw = {}
     for name, (dtype, _) in RAW.items():
-        if name not in planned and name not in features:
+        if name not in chosen and name not in features:
             continue
-        value = np.asarray(planned.get(name, features.get(name)))
-        if name in RECORD_FEATURES and name not in _WHOLE:
-            axes = RECORD_FEATURES[name].axes(NUM_RES)
+        value = np.asarray(chosen.get(name, features.get(name)))
+        feature = STORED.get(name)
+        # Rows of the alignment are compared over the whole chain.
+        if feature is not None and not feature.axes(NUM_MSA):
+            axes = feature.axes(NUM_RES)
             value = value[tuple(window if i in axes else slice(None) for i in range(value.ndim))]
         raw[name] = value if dtype == tf.string else value.astype(dtype.as_numpy_dtype, copy=False)
     return raw
@@ -230,11 +223,11 @@ class TrainingReader:
             seed=seed,
         )
 
-    def plan(self, position: int, source: int, record: int) -> Plan:
-        """The plan for a record at a position."""
+    def choose(self, position: int, source: int, record: int) -> Choices:
+        """What is chosen for a record at a position."""
         records = self.schedule.sets[source]
         step = position // self._global_batch_size
-        return training_plan(
+        return training_choices(
             self._config,
             seed=self._seed,
             position=position,
@@ -247,13 +240,13 @@ class TrainingReader:
         """The raw example at a position; with ``on_corrupt=skip`` another one if it is damaged."""
         for attempt in range(_MAX_SUBSTITUTES):
             source, record = self.schedule.record(position, attempt)
-            plan = self.plan(position, source, record)
+            choices = self.choose(position, source, record)
             try:
-                features = self.schedule.sets[source].read(record, hits=plan.hits)
+                features = self.schedule.sets[source].read(record, hits=choices.hits)
             except InputError as error:
                 self.damage.report(error)
                 continue
-            return raw_example(features, plan)
+            return raw_example(features, choices)
         raise InputError(
             f"{_MAX_SUBSTITUTES} records in a row are damaged", mend="convert the chains again"
         )
@@ -338,14 +331,14 @@ def validation_dataset(
     order = range(len(records)) if chosen is None else chosen
 
     def read(record: int) -> dict[str, np.ndarray]:
-        plan = inference_plan(
+        choices = inference_choices(
             config,
             position=record,
             num_res=min(int(records.num_res[record]), crop_size or _MAX_POSITION),
             num_hits=int(records.num_templates[record]),
             num_recycle=num_recycle,
         )
-        return raw_example(records.read(record, hits=plan.hits), plan)
+        return raw_example(records.read(record, hits=choices.hits), choices)
 
     def readable() -> Any:
         for record in order:
@@ -393,19 +386,19 @@ def inference_example(
     """
     num_res = len(features["aatype"])
     num_hits = len(features.get("template_aatype", ()))
-    plan = inference_plan(
+    choices = inference_choices(
         config, position=0, num_res=num_res, num_hits=num_hits, num_recycle=num_recycle
     )
     chosen = dict(features)
-    for name, feature in RECORD_FEATURES.items():
-        if feature.axes(NUM_HITS) and name in RAW:
+    for name, feature in STORED.items():
+        if feature.axes(NUM_HITS):
             none = np.zeros(feature.sizes({NUM_RES: num_res, NUM_HITS: 0}), feature.dtype)
-            chosen[name] = np.asarray(features.get(name, none))[list(plan.hits)]
+            chosen[name] = np.asarray(features.get(name, none))[list(choices.hits)]
     recipe = Recipe.inference(config, num_recycle, labels=labels)
     raw = {
         name: tf.constant(value)
-        for name, value in raw_example(chosen, plan).items()
-        if labels or name not in _LABELS
+        for name, value in raw_example(chosen, choices).items()
+        if labels or name not in STORED or STORED[name].group != LABEL
     }
     size = pad_to or padded_size(num_res, config.size_buckets)
     made = make_features(raw, seed=seed, recipe=recipe, padded_size=size)
