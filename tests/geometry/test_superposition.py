@@ -1,4 +1,4 @@
-"""Distances, lDDT and superposition."""
+"""Superposition, by hand and against Biopython."""
 
 import numpy as np
 import pytest
@@ -17,46 +17,6 @@ def rng():
 def line(*x):
     """Points on the x axis."""
     return np.stack([np.array(x, "float32"), *[np.zeros(len(x), "float32")] * 2], axis=-1)
-
-
-def test_distances_and_bins():
-    points = line(0, 3, 7)
-    np.testing.assert_array_equal(
-        geometry.pairwise_distances_sq(points), [[0, 9, 49], [9, 0, 16], [49, 16, 0]]
-    )
-    edges = np.array([2.0, 4.0, 6.0])
-    bins = geometry.bin_index(np.array([1.0, 2.0, 2.1, 5.0, 99.0]), edges)
-    assert np.asarray(bins).tolist() == [0, 0, 1, 2, 3]
-    dgram = np.asarray(geometry.dgram(points, 2.0, 6.0, 3))  # edges 2, 4, 6
-    assert dgram[0, 1].tolist() == [1, 0, 0] and dgram[1, 2].tolist() == [0, 0, 0]
-    assert dgram[0, 2].tolist() == [0, 0, 1] and not dgram[0, 0].any()
-
-
-def test_distance_gradient_of_coinciding_points_is_finite():
-    points = tf.zeros([3, 3])
-    with tf.GradientTape() as tape:
-        tape.watch(points)
-        total = tf.reduce_sum(geometry.pairwise_distances(points))
-    assert np.isfinite(tape.gradient(total, points)).all()
-
-
-def test_lddt_by_hand():
-    true = line(0, 10, 30)
-    # Pairs in reach: (0, 1) only; its distance is off by 1.5: 2 of 4 thresholds hold.
-    predicted = line(0, 11.5, 30)
-    ones = np.ones(3, "float32")
-    assert float(geometry.lddt(predicted, true, ones)) == pytest.approx(0.5)
-    per_residue = geometry.lddt_per_residue(predicted, true, ones)
-    np.testing.assert_allclose(per_residue, [0.5, 0.5, 1.0])  # the last has no pair
-    # With a longer reach (0, 2) is exact and (1, 2) off by 1.5.
-    np.testing.assert_allclose(
-        geometry.lddt_per_residue(predicted, true, ones, cutoff=50.0), [0.75, 0.5, 0.75]
-    )
-    mask = np.array([1, 0, 1], "float32")
-    assert float(geometry.lddt(predicted, true, mask, cutoff=50.0)) == pytest.approx(1.0)
-    for error, score in ((0.4, 1.0), (0.6, 0.75), (3.0, 0.25), (5.0, 0.0)):
-        found = geometry.lddt(line(0, 10 + error), line(0, 10), ones[:2])
-        assert float(found) == pytest.approx(score, abs=1e-6)
 
 
 def test_superposition_equals_biopython(rng):
