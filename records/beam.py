@@ -14,9 +14,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from records.durable import write_whole
 from records.engine import Plan, run
 from records.errors import InputError
-from records.manifest import Summary, write_atomically
+from records.manifest import Summary
 
 PLAN_NAME = ".plan.pkl"
 
@@ -54,7 +55,7 @@ def run_beam(
             "Apache Beam is not installed", mend="pip install 'tffold[beam]'"
         ) from error
     output.mkdir(parents=True, exist_ok=True)
-    write_atomically(output / PLAN_NAME, pickle.dumps(plan))
+    write_whole(output / PLAN_NAME, pickle.dumps(plan))
     options = PipelineOptions([f"--runner={runner}", *pipeline_args])
     with beam.Pipeline(options=options) as pipeline:
         _ = (

@@ -25,9 +25,10 @@ from typing import Any
 from tqdm import tqdm
 
 from records.convert import ConvertOptions, FileTask, Outcome, convert_file, unreadable
+from records.durable import clear_partials
 from records.errors import InputError
 from records.manifest import Journal, Summary, read_summary, reason_group
-from records.shards import ShardWriter, masked_crc, scan
+from records.shards import INDEX_SUFFIX, ShardWriter, masked_crc, scan
 
 SHARD_BYTES = 256 << 20
 _AHEAD = 2  # files in flight per worker
@@ -113,11 +114,13 @@ class _SplitWriter:
     def salvage(self, lines: Sequence[dict[str, Any]]) -> None:
         """Take over the records of a shard that a killed run left unfinished, while whole."""
         path = self._output / lines[0]["shard"]
-        left = sorted(path.parent.glob(f".{path.name}.*.partial"), key=lambda p: p.stat().st_size)
+        partials = path.parent.glob(f".{path.name}.*.partial")
+        shards = (partial for partial in partials if INDEX_SUFFIX not in partial.name)
+        left = max(shards, key=lambda partial: partial.stat().st_size, default=None)
         kept = 0
-        if left:
+        if left is not None:
             # The new partial file may have the old one's name.
-            source = left[-1].rename(path.with_name(f".{path.name}.salvage.partial"))
+            source = left.rename(path.with_name(f".{path.name}.salvage.partial"))
             for line, (_, _, data) in zip(lines, scan(source), strict=False):
                 if not isinstance(data, bytes) or masked_crc(data) != line["crc"]:
                     break
@@ -249,9 +252,8 @@ def _clear(output: Path, plan: Plan) -> None:
 
 def _clear_partials(output: Path, plan: Plan) -> None:
     """Remove what killed runs left of this part, but for the shards begun just now."""
-    for path in output.glob(f"*/.chains{plan.suffix()}-*.partial*"):
-        if f".{os.getpid()}.partial" not in path.name:
-            path.unlink(missing_ok=True)
+    for split in ("train", "validation"):
+        clear_partials(output / split, f"chains{plan.suffix()}-")
 
 
 def run(

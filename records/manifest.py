@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 import re
 from array import array
 from collections import Counter
@@ -20,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from records.durable import sync_file
+from records.durable import sync_file, whole_file, write_whole
 from records.errors import InputError
 
 
@@ -28,15 +27,6 @@ def reason_group(category: str) -> str:
     """A reason without its particulars, for counting: numbers and quotes are dropped."""
     plain = re.sub(r"'[^']*'|\([^)]*\)", "…", category)
     return re.sub(r"\d[\d.]*", "#", plain)[:100]
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write to a temporary name, sync, rename."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    with open(partial, "wb") as file:
-        file.write(data)
-        sync_file(file)
-    os.replace(partial, path)
 
 
 @dataclass
@@ -166,7 +156,7 @@ class Journal:
         self._file.write(data)
         self._file.flush()
         if sync:
-            os.fsync(self._file.fileno())
+            sync_file(self._file)
         return offset, len(data)
 
     def open_chains(self) -> dict[str, list[dict[str, Any]]]:
@@ -241,11 +231,8 @@ class Journal:
 
     def finish(self, manifest: Path, summary: Path) -> Summary:
         """Write manifest and summary, remove the journal."""
-        partial = manifest.with_name(f".{manifest.name}.{os.getpid()}.partial")
-        with open(partial, "wb") as file:
+        with whole_file(manifest) as file:
             file.writelines(self.manifest_lines())
-            sync_file(file)
-        os.replace(partial, manifest)
         self.summary.shards = dict(sorted(self.summary.shards.items()))
         content = {
             "plan": self.plan,
@@ -254,7 +241,7 @@ class Journal:
             "reasons": dict(sorted(self.summary.reasons.items())),
             "shards": self.summary.shards,
         }
-        write_atomically(summary, (json.dumps(content, indent=1) + "\n").encode())
+        write_whole(summary, json.dumps(content, indent=1) + "\n")
         self.close()
         self.path.unlink()
         return self.summary

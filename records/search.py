@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from records.durable import write_whole
 from records.errors import InputError
 from records.msa import stockholm_to_a3m
 
@@ -151,12 +152,6 @@ def truncate_stockholm(data: bytes, max_rows: int) -> bytes:
     return b"".join(lines)
 
 
-def _settle(data: bytes, target: Path) -> None:
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    partial.write_bytes(data)
-    os.replace(partial, target)
-
-
 def search_sequence(sequence: str, chain: str, options: SearchOptions) -> Path:
     """All searches for one chain that have not been done; the folder with the results.
 
@@ -173,7 +168,7 @@ def search_sequence(sequence: str, chain: str, options: SearchOptions) -> Path:
                 "holds results for another sequence", file=folder, mend="delete the folder"
             )
     else:
-        _settle(fasta, query)
+        write_whole(query, fasta)
     with tempfile.TemporaryDirectory(prefix=".search-", dir=folder) as scratch:
         result = Path(scratch, "result")
         for database, name, limit in (
@@ -186,7 +181,7 @@ def search_sequence(sequence: str, chain: str, options: SearchOptions) -> Path:
                     "--cpu", str(options.cpu), str(query), database,
                 ]  # fmt: skip
                 run_program(command, options.timeout)
-                _settle(truncate_stockholm(result.read_bytes(), limit), folder / name)
+                write_whole(folder / name, truncate_stockholm(result.read_bytes(), limit))
         databases = [database for database in (options.bfd, options.uniclust30) if database]
         target = folder / "bfd_uniref_hits.a3m"
         if databases and not target.exists():
@@ -197,7 +192,7 @@ def search_sequence(sequence: str, chain: str, options: SearchOptions) -> Path:
             for database in databases:
                 command += ["-d", database]
             run_program(command, options.timeout)
-            _settle(result.read_bytes(), target)
+            write_whole(target, result.read_bytes())
         target = folder / "pdb_hits.hhr"
         if options.pdb70 and not target.exists():
             profile = Path(scratch, "profile.a3m")
@@ -212,5 +207,5 @@ def search_sequence(sequence: str, chain: str, options: SearchOptions) -> Path:
                 "-cpu", str(options.cpu), "-d", options.pdb70,
             ]  # fmt: skip
             run_program(command, options.timeout)
-            _settle(result.read_bytes(), target)
+            write_whole(target, result.read_bytes())
     return folder

@@ -22,7 +22,7 @@ from typing import Any, BinaryIO
 import google_crc32c
 
 from records import example
-from records.durable import sync_file, sync_folder
+from records.durable import partial_path, settle, sync_file, write_whole
 from records.errors import CorruptRecordError, InputError
 
 SUFFIX = ".tfrecord"
@@ -81,7 +81,7 @@ class ShardWriter:
     def __init__(self, path: str | os.PathLike) -> None:
         self.path = Path(path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._partial = self.path.with_name(f".{self.path.name}.{os.getpid()}.partial")
+        self._partial = partial_path(self.path)
         self._file: BinaryIO | None = open(self._partial, "wb")
         self._lines: list[str] = []
         self._offset = 0
@@ -112,15 +112,10 @@ class ShardWriter:
         self._file.close()
         self._file = None
         index = index_path(self.path)
-        partial_index = self._partial.with_name(self._partial.name + INDEX_SUFFIX)
-        with open(partial_index, "wb") as file:
-            file.write("".join(line + "\n" for line in self._lines).encode())
-            sync_file(file)
         # A crash in between leaves a shard without index, which reading rebuilds.
         index.unlink(missing_ok=True)
-        os.replace(self._partial, self.path)
-        os.replace(partial_index, index)
-        sync_folder(self.path.parent)
+        settle(self._partial, self.path)
+        write_whole(index, "".join(line + "\n" for line in self._lines))
         return self.path
 
     def abandon(self) -> None:

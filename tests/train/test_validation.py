@@ -14,6 +14,7 @@ from fake import FakeEvaluation, fake_config
 from run_fake import fake_parts
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from records import durable
 from records.errors import InputError
 from tffold.pictures import board, plots
 from tffold.structures.files import read_pdb
@@ -293,7 +294,7 @@ def test_a_full_disk_under_the_logs_is_told_once_and_training_goes_on(tmp_path, 
 
     plain, *_ = go(tmp_path / "plain", RISING, steps=4)
     monkeypatch.setattr(board.tf.summary, "create_file_writer", lambda path: FullWriter())
-    monkeypatch.setattr(validation, "sync_file", full)
+    monkeypatch.setattr(durable, "sync_file", full)
     monkeypatch.setattr(validation.gallery.structure_files, "pdb_text", full)
     state, said, _, _ = go(tmp_path / "full", RISING, drawn=[0], steps=4)
     warnings = [line for line in said if "warning" in line]

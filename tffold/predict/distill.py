@@ -8,7 +8,6 @@ Kullback-Leibler divergence from a reference that averages the distograms of man
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from records.durable import whole_file, write_whole
 from records.errors import InputError
 from tffold.config import Config, DistillConfig
 from tffold.predict.models import Prediction
@@ -99,10 +99,8 @@ class Reference:
         return total / np.maximum(count, 1.0)
 
     def save(self, path: Path) -> None:
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        with open(partial, "wb") as file:
+        with whole_file(path) as file:
             np.savez(file, total=self.total, count=self.count, sequences=self.sequences)
-        os.replace(partial, path)
 
     @classmethod
     def load(cls, path: Path, max_separation: int, num_bins: int) -> Reference:
@@ -193,9 +191,7 @@ class Distillation:
         if own and self.reference.sequences:
             self.reference.save(place / REFERENCE)
         entries = [self._judge(name, place) for name in names]
-        partial = place / f".{MANIFEST}.partial"
-        partial.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
-        os.replace(partial, place / MANIFEST)
+        write_whole(place / MANIFEST, "".join(json.dumps(entry) + "\n" for entry in entries))
         selected = sum(entry["status"] == "selected" for entry in entries)
         note = ""
         if self.reference.sequences < FEW:

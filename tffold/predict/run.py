@@ -13,6 +13,7 @@ from typing import Any
 import tensorflow as tf
 from tqdm import tqdm
 
+from records.durable import whole_folder
 from records.errors import InputError
 from tffold.data.inputs import hhblits_to_restype
 from tffold.predict import output
@@ -168,7 +169,7 @@ def predict_target(target: Target, job: Job, place: Path) -> list[Prediction]:
             relaxed[one.name] = relax([one.structure], settings.relax)
             timings[f"relax_{one.name}"] = time.monotonic() - begun
     msa = hhblits_to_restype(raw["msa"]) if settings.plots else None
-    with output.whole_folder(place) as folder:
+    with whole_folder(place) as folder:
         output.write_predictions(folder, target.name, ranked, relaxed, msa)
         if job.extra is not None:
             job.extra(folder, target, raw, ranked)

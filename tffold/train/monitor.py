@@ -11,6 +11,7 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
+from records.durable import write_whole
 from tffold.config import Config
 from tffold.pictures.board import CANNOT_WRITE, Board, Guard
 from tffold.train import describe
@@ -141,9 +142,7 @@ def keep_lines(path: Path, last_step: int) -> None:
     if not path.exists():
         return
     kept = [line for line in path.read_text().splitlines() if _step_of(line) <= last_step]
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text("".join(line + "\n" for line in kept))
-    os.replace(temporary, path)
+    write_whole(path, "".join(line + "\n" for line in kept))
 
 
 def read_metrics(run_dir: str | Path) -> list[dict[str, float]]:

@@ -14,7 +14,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from records.durable import sync_file
+from records.durable import write_whole
 from tffold.config import Config
 from tffold.pictures.board import Board, Guard
 from tffold.train import gallery
@@ -250,11 +250,7 @@ def write_tables(folder: Path, summary: Summary) -> None:
         "chains": chains,
     }
     for name, body in ((TABLE, text.getvalue()), (RECORD, json.dumps(record, indent=1) + "\n")):
-        temporary = folder / f".{name}.tmp"
-        with open(temporary, "w") as file:
-            file.write(body)
-            sync_file(file)
-        temporary.replace(folder / name)
+        write_whole(folder / name, body)
 
 
 _SHOWN = {

@@ -21,7 +21,7 @@ from typing import Any
 import google_crc32c
 import numpy as np
 
-from records.durable import sync_file, sync_folder
+from records.durable import settle, sync_file
 from records.errors import InputError
 
 FORMAT = 1
@@ -86,10 +86,7 @@ def save(
         with open(temporary / DESCRIPTION, "w") as file:
             json.dump(body, file, indent=1)
             sync_file(file)
-        if final.exists():
-            shutil.rmtree(final)
-        os.rename(temporary, final)
-        sync_folder(folder)
+        settle(temporary, final)
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
         raise CheckpointError(

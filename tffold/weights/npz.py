@@ -15,6 +15,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from records.durable import whole_file
 from records.errors import InputError
 from tffold.model.alphafold import AlphaFold
 from tffold.model.module import parameter_key
@@ -96,16 +97,13 @@ def read_any(path: str | os.PathLike, raw: bool = False) -> Params:
 
 
 def write_npz(path: str | os.PathLike, params: Mapping[str, np.ndarray]) -> None:
-    """Writes a parameter file as DeepMind's are, under a temporary name first."""
+    """Writes a parameter file as DeepMind's are, whole or not at all.  Raises InputError."""
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
+        with whole_file(path) as file:
             np.savez(file, **params)
-        os.replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise InputError(f"{path}: cannot be written: {error.strerror}") from None
 
 
