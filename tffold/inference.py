@@ -63,8 +63,9 @@ class ForwardProgram:
         num_recycle: int | None = None,
         num_ensemble: int = 1,
     ) -> Iterator[tuple[dict[str, Any], float]]:
-        """Pass after pass: the outputs (tensors) and by how much the structure changed (Å).
+        """Pass after pass: outputs, and by how much the structure changed (Algorithm 30).
 
+        The outputs are tensors, the change is in Å.
         ``features`` [c * e, ...] with the passes, and in each the ensemble's samples, in front;
         ``num_recycle``: how many passes come before the last (default: as many as there are).
         """

@@ -31,6 +31,13 @@ def block_deletion(
 ) -> Tensor:
     """Rows that are left after deleting blocks of neighbours (Algorithm 1).
 
+        block_size = floor(0.3 N_all_seq)                                      (1)
+        to_delete = {}                                                         (2)
+        for all j in 1 to 5:                                                   (3)
+            block_start = uniform(1, N_all_seq)                                (4)
+            to_delete <- to_delete ∪ {block_start, ..., + block_size - 1}      (5)
+        keep = {1, ..., N_all_seq} without to_delete                                 (7)
+
     ``num_blocks`` blocks of floor(fraction x N) rows start uniformly over the
     rows below the query; they may overlap and are clipped at the last row.
 

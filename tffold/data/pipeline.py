@@ -107,7 +107,7 @@ def inference_choices(
 
 
 def draw_recycles(seed: int, step: int, num_recycle: int) -> int:
-    """Extra passes of a training step, uniform over 0..``num_recycle`` (supplement 1.10.2).
+    """Extra passes of a training step, uniform over 0..``num_recycle`` (Algorithm 31, line 1).
 
     The same for the whole batch.
     """

@@ -34,8 +34,12 @@ def bin_index(values: Tensor, edges: np.ndarray) -> Tensor:
 
 
 def dgram(points: Tensor, min_bin: float, max_bin: float, num_bins: int) -> Tensor:
-    """One-hot distance bins [..., i, j, num_bins] of points [..., i, 3] (Algorithm 32, line 1).
+    """One-hot distance bins of points (Algorithm 5; Algorithm 32, lines 1 and 2).
 
+        d_ij = |x_i - x_j|                                              (32: 1)
+        p_ij = one_hot(d_ij, v_bins)                                    (32: 2)
+
+    Points [..., i, 3] -> [..., i, j, num_bins].
     Lower edges run evenly from `min_bin` to `max_bin`; the last bin is open
     upwards; below the first edge all bins are zero.
 

@@ -73,13 +73,19 @@ def backbone_affine(rigidgroups_gt_frames: Tensor) -> Tensor:
 
 
 def _rotation_about_x(sin: Tensor, cos: Tensor) -> Tensor:
+    """R = [[1, 0, 0], [0, cos, -sin], [0, sin, cos]] (Algorithm 25)."""
     zero, one = ops.zeros_like(sin), ops.ones_like(sin)
     rows = [[one, zero, zero], [zero, cos, -sin], [zero, sin, cos]]
     return ops.stack([ops.stack(row, axis=-1) for row in rows], axis=-2)
 
 
 def torsion_angles_to_frames(aatype: Tensor, backbone: Rigid, angles_sin_cos: Tensor) -> Rigid:
-    """Global frames [..., R, 8] of all rigid groups (Algorithm 24, lines 1 to 10).
+    """Global frames [..., R, 8] of all rigid groups (Algorithm 24, lines 2 to 10).
+
+        T_i^g = T_i ∘ T^lit_g ∘ makeRotX(α^g),  g = omega, phi, psi, chi1
+        T_i^g = T_i^(g-1) ∘ T^lit_g ∘ makeRotX(α^g),  g = chi2, chi3, chi4
+
+    All groups at once; each chi group stands in the frame of the one before.
 
     Args:
         aatype: [R]; backbone: [..., R] in Å;
@@ -110,6 +116,8 @@ def torsion_angles_to_frames(aatype: Tensor, backbone: Rigid, angles_sin_cos: Te
 
 def frames_to_atom14_positions(aatype: Tensor, frames: Rigid) -> Tensor:
     """Atom positions [..., R, 14, 3] in Å of frames [..., R, 8] (Algorithm 24, line 11).
+
+        x_i^a = T_i^g(a) x^lit_a
 
     Atoms that a residue lacks lie at the origin.
     """

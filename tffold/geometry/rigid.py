@@ -100,9 +100,18 @@ def cross(a: Tensor, b: Tensor) -> Tensor:
 def from_3_points(point_on_neg_x_axis: Tensor, origin: Tensor, point_on_xy_plane: Tensor) -> Rigid:
     """Frames from three points [..., 3] each (Algorithm 21).
 
+        v_1 = x_3 - x_2                                                 (1)
+        v_2 = x_1 - x_2                                                 (2)
+        e_1 = v_1 / |v_1|                                               (3)
+        u_2 = v_2 - e_1 (e_1 · v_2)                                     (4)
+        e_2 = u_2 / |u_2|                                               (5)
+        e_3 = cross(e_1, e_2)                                           (6)
+        R = concat(e_1, e_2, e_3)                                       (7)
+        t = x_2                                                         (8)
+
     DISCREPANCY: as in DeepMind's code the first point lies on the negative x
-    axis; Algorithm 21 puts it on the positive one.  Coinciding points give a
-    zero rotation, not NaN.
+    axis: x_3 is its mirror image in the origin x_2, and x_1 the third point.
+    Coinciding points give a zero rotation, not NaN.
     """
     e0 = _normalize(origin - point_on_neg_x_axis)
     in_plane = point_on_xy_plane - origin
@@ -111,7 +120,10 @@ def from_3_points(point_on_neg_x_axis: Tensor, origin: Tensor, point_on_xy_plane
 
 
 def quat_to_rot(quat: Tensor) -> Tensor:
-    """Rotation [..., 3, 3] of a unit quaternion [..., 4]; it is not normalised here."""
+    """Rotation [..., 3, 3] of a unit quaternion [..., 4] (Algorithm 23, line 3).
+
+    It is not normalised here.
+    """
     w, x, y, z = (quat[..., i] for i in range(4))
     rows = [
         [w * w + x * x - y * y - z * z, 2.0 * (x * y - w * z), 2.0 * (x * z + w * y)],
@@ -182,8 +194,13 @@ def quat_affine_identity(shape: Sequence[int]) -> QuatAffine:
 
 
 def pre_compose(affine: QuatAffine, update: Tensor) -> QuatAffine:
-    """Compose a frame with a small local update [..., 6] (Algorithm 23).
+    """Compose a frame with a small local update (Algorithm 23; Algorithm 20, line 10).
 
+        (a, b, c, d) <- (1, b, c, d) / sqrt(1 + b² + c² + d²)           (23: 2)
+        R = quat_to_rot(a, b, c, d)                                     (23: 3)
+        T <- T ∘ (R, t)                                                 (23: 4, 20: 10)
+
+    ``update`` [..., 6] holds b, c, d and t.
     The update's quaternion is (1, b, c, d) before normalisation, b, c, d its
     first three numbers; the last three translate along the frame's own axes.
     """
@@ -205,5 +222,5 @@ def scale_translation(affine: QuatAffine, factor: float) -> QuatAffine:
 
 
 def stop_rotation_gradient(affine: QuatAffine) -> QuatAffine:
-    """No gradient through orientations between structure iterations (Algorithm 20, line 20)."""
+    """No gradient through orientations between iterations (Algorithm 20, lines 19 to 21)."""
     return affine._replace(quat=ops.stop_gradient(affine.quat), rot=ops.stop_gradient(affine.rot))

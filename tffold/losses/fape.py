@@ -46,7 +46,14 @@ def frame_aligned_point_error(
     clamped: Tensor | float = 1.0,
     epsilon: float = 1e-4,
 ) -> Tensor:
-    """FAPE [...] of frames [..., i] and positions [..., p, 3], without unit.
+    """FAPE [...] of frames [..., i] and positions [..., p, 3], without unit (Algorithm 28).
+
+        x_ij = T_i^-1 x_j                                               (1)
+        x_ij^true = T_i^true^-1 x_j^true                                (2)
+        d_ij = sqrt(|x_ij - x_ij^true|² + ε)                            (3)
+        L = 1 / Z mean_ij(min(d_clamp, d_ij))                           (4)
+
+    j counts the positions p; lines 1 and 2 are joined (see `_local_distance_sq`).
 
     Args:
         frames_mask: [i]; positions_mask: [p]; length_scale: Å per unit of loss;
@@ -69,9 +76,10 @@ def frame_aligned_point_error(
 def backbone_fape(
     outputs: Tensors, batch: Tensors, config: LossConfig, heads: HeadsConfig
 ) -> dict[str, Tensor]:
-    """FAPE of every layer's backbone frames and Cα (Algorithm 20, line 17; supplement 1.11.5).
+    """FAPE of every layer's backbone frames and Cα (Algorithm 20, lines 17 and 23).
 
-    `loss` is the mean over the layers, `fape` the last layer's value.
+    Clamped in a share of the examples (supplement 1.11.5). `loss` is the mean over the
+    layers, `fape` the last layer's value.
     """
     frames = rigid.from_tensor_7(outputs["structure_module"]["traj"])  # [layers, R]
     true_frames = rigid.from_tensor_7(batch["backbone_affine_tensor"])
@@ -93,7 +101,10 @@ def backbone_fape(
 def sidechain_fape(
     outputs: Tensors, batch: Tensors, config: LossConfig, heads: HeadsConfig
 ) -> dict[str, Tensor]:
-    """Clamped FAPE of the last layer's rigid groups and atoms (Algorithm 20, line 28)."""
+    """Clamped FAPE of all rigid groups and atoms (Algorithm 20, line 28; Algorithm 26, line 7).
+
+    Of the last layer's.
+    """
     structure = outputs["structure_module"]["sidechains"]
     frames, positions = structure["frames"], structure["atom_pos"]
     renamed = rename_ground_truth(batch, positions[-1])

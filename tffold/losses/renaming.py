@@ -26,9 +26,15 @@ def _distances(some: Tensor, others: Tensor) -> Tensor:
 
 
 def rename_ground_truth(batch: Tensors, positions: Tensor) -> dict[str, Tensor]:
-    """Rename truth's symmetric atoms where that brings its distances nearer to the prediction's.
+    """Rename truth's symmetric atoms where that fits the prediction better (Algorithm 26).
 
-    Distances run from a residue's ambiguous atoms to all unambiguous atoms.
+        d_ab, d_ab^true, d_ab^alt = distances of atoms a and b                       (1 to 3)
+        for all residues i:                                                          (4)
+            if Σ_ab |d_ab - d_ab^alt| < Σ_ab |d_ab - d_ab^true|:                     (5)
+                x_i^true <- x_i^alt                                                  (6)
+                T_i^true <- T_i^alt                                                  (7)
+
+    a runs over i's ambiguous atoms, b over all unambiguous ones. `sidechain_fape` does line 7.
 
     Args:
         batch: the atom14 labels; positions: predicted [R, 14, 3] Å.

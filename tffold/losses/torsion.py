@@ -33,8 +33,11 @@ def _true_torsions(batch: Tensors) -> tuple[Tensor, Tensor, Tensor]:
 def torsion_loss(
     outputs: Tensors, batch: Tensors, config: LossConfig, heads: HeadsConfig
 ) -> dict[str, Tensor]:
-    """Squared distance on the unit circle to the nearer of the true angle's names.
+    """Squared distance on the unit circle to the nearer of the truth's names (Algorithm 27).
 
+        L_torsion = mean_if(min(|α_i^f - α_i^true,f|², |α_i^f - α_i^alt,f|²))        (3)
+
+    Lines 1 and 2, the length and the unit vectors, are the structure module's.
     Mean over layers and angles.  DISCREPANCY: Algorithm 27 takes all seven
     angles; DeepMind's code, and so the default here, chi1 to chi4;
     `torsion_all_angles` follows the paper.
@@ -56,7 +59,11 @@ def torsion_loss(
 def angle_norm_loss(
     outputs: Tensors, batch: Tensors, config: LossConfig, heads: HeadsConfig
 ) -> dict[str, Tensor]:
-    """How far the raw angle vectors' lengths are from one (Algorithm 27, line 3)."""
+    """How far the raw angle vectors' lengths are from one (Algorithm 27, lines 1 and 4).
+
+        l_i^f = |α_i^f|                                                 (1)
+        L_anglenorm = mean_if(|l_i^f - 1|)                              (4)
+    """
     raw = outputs["structure_module"]["sidechains"]["unnormalized_angles_sin_cos"]
     error = ops.abs(ops.sqrt(ops.sum(ops.square(raw), axis=-1) + 1e-6) - 1.0)
     mask = ops.broadcast_to(batch["seq_mask"][:, None], ops.shape(error))

@@ -13,7 +13,13 @@ Tensor = Any
 
 
 def predicted_lddt(logits: Tensor) -> Tensor:
-    """pLDDT [..., i] in 0..100: the expectation over bins [..., i, c] (Algorithm 29)."""
+    """pLDDT [..., i] in 0..100: the expectation over bins (Algorithm 29, lines 2 and 3).
+
+        p_i = softmax(logits_i)                                         (2)
+        r_i = p_i · v_bins,  v_bins = [1, 3, ..., 99]                   (3)
+
+    ``logits`` [..., i, c].
+    """
     probability = ops.softmax(ops.cast(logits, "float32"), axis=-1)
     num_bins = logits.shape[-1]
     centres = (np.arange(num_bins, dtype=np.float32) + 0.5) / num_bins

@@ -29,7 +29,17 @@ NUM_ATOM = 37
 
 
 class EmbeddingsAndEvoformer(Module):
-    """Everything before the structure module (Algorithm 2, lines 1 to 18).
+    """Everything before the structure module (Algorithm 2, lines 5 to 17; Algorithm 6).
+
+        {m_si}, {z_ij} = InputEmbedder(target_feat, residue_index, msa_feat)       (2: 5)
+        m_1i, z_ij += RecyclingEmbedder(m_1i^prev, z_ij^prev, x_i^prev)            (2: 6)
+        {m_si} <- concat_s({m_si}, template angles)                                (2: 7 and 8)
+        z_ij += TemplateEmbedding({z_ij}, template pairs)                          (2: 9 to 13)
+        {z_ij} <- ExtraMsaStack(Linear(extra_msa_feat), {z_ij})                    (2: 14 to 16)
+        {m_si}, {z_ij} <- EvoformerStack({m_si}, {z_ij})                           (2: 17)
+        s_i = Linear(m_1i)                                                         (6: 12)
+
+    Lines 7 and 8 come after 16: nothing before the Evoformer reads their rows.
 
     One pass's features and the last pass's results -> ``single`` [i, c_s],
     ``pair`` [i, j, c_z], ``msa`` [s, i, c_m] and ``msa_first_row`` [i, c_m],
@@ -116,7 +126,11 @@ class EmbeddingsAndEvoformer(Module):
 
 
 class AlphaFoldIteration(Module):
-    """One pass: trunk, structure module and heads (Algorithm 2)."""
+    """One pass: trunk, structure module and heads (Algorithm 2, lines 5 to 21).
+
+        {m_si}, {z_ij}, {s_i} = EmbeddingsAndEvoformer(features, previous)         (5 to 17)
+        x_i^a = StructureModule({s_i}, {z_ij})                                     (21)
+    """
 
     def __init__(self, config: ModelConfig):
         super().__init__("alphafold_iteration")
@@ -188,6 +202,10 @@ class AlphaFoldIteration(Module):
 class AlphaFold(keras.Model):
     """The AlphaFold 2 monomer network on one example (Algorithm 2).
 
+        previous = 0                                                               (1)
+        for all c in 1 to N_cycle:                                                 (2)
+            previous <- AlphaFoldIteration(features_c, previous)                   (3 to 22)
+
     Features carry DeepMind's names with one leading axis, the recycling
     passes, and no batch axis. Weights are float32 and built at once, drawn
     from ``seed``; with ``config.bfloat16`` the trunk computes in bfloat16.
@@ -206,7 +224,10 @@ class AlphaFold(keras.Model):
         self.alphafold_iteration.build()
 
     def first_previous(self, num_res: int) -> dict[str, Tensor]:
-        """What the first pass takes for the results of the pass before it: zeros."""
+        """What the first pass takes for the results of a pass before it (Algorithm 2, line 1).
+
+        Zeros.
+        """
         c = self.config
         return {
             "prev_pos": ops.zeros((num_res, NUM_ATOM, 3), "float32"),
@@ -223,7 +244,7 @@ class AlphaFold(keras.Model):
     def ensembled_pass(
         self, batch: dict[str, Tensor], previous: dict[str, Tensor]
     ) -> dict[str, Any]:
-        """One pass whose representations are the mean over the leading axis' samples of the MSA.
+        """The mean over the leading axis' samples of the MSA (Algorithm 2, lines 3 to 20).
 
         ``batch`` [e, ...] differs along e in nothing but the sampled MSA (supplement 1.11.2);
         the ``msa`` representation is that of the first sample, as its head can only judge one.
@@ -263,8 +284,9 @@ class AlphaFold(keras.Model):
         num_recycle: int | Tensor,
         seed: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """Passes 0 to ``num_recycle`` - 1, without gradient: what the last pass builds on.
+        """What the last pass builds on: the passes before it (Algorithm 31, lines 2 to 4).
 
+        Passes 0 to ``num_recycle`` - 1, without gradient.
         ``batch`` with leading recycling axis; ``num_recycle`` may be a scalar
         tensor, the compiled program serves all its values.
         """
@@ -289,7 +311,13 @@ class AlphaFold(keras.Model):
         num_recycle: int | Tensor | None = None,
         seed: Tensor | None = None,
     ) -> dict[str, Any]:
-        """All passes (default: as many as ``batch`` holds); outputs of the last one."""
+        """All passes, as many as ``batch`` holds (Algorithm 30); outputs of the last one.
+
+            for all c in 1 to N_cycle:                                     (2)
+                outputs <- model(inputs_c, outputs)                        (3)
+
+        ``num_recycle``: that many passes before the last instead.
+        """
         if num_recycle is None:
             num_recycle = batch["aatype"].shape[0] - 1
         previous = self.recycle(batch, num_recycle, fold(seed, 0))
@@ -302,7 +330,7 @@ def select_pass(batch: dict[str, Tensor], index: int | Tensor) -> dict[str, Tens
 
 
 def next_previous(outputs: dict[str, Any]) -> dict[str, Tensor]:
-    """What the next pass takes over from a pass's outputs."""
+    """What the next pass takes over from a pass's outputs (Algorithm 2, line 22)."""
     return {
         "prev_pos": outputs["structure_module"]["final_atom_positions"],
         "prev_msa_first_row": outputs["representations"]["msa_first_row"],

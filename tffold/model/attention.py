@@ -25,7 +25,16 @@ def softmax32(logits: Tensor, dtype: Any) -> Tensor:
 
 
 class Attention(Module):
-    """Gated multi-head attention over the last but one axis (Algorithms 7, 8, 13, 14, 17).
+    """Gated multi-head attention over the last but one axis, which five algorithms share.
+
+        q_i^h, k_j^h, v_j^h = LinearNoBias(x_i), LinearNoBias(y_j), LinearNoBias(y_j)
+        g_i^h = sigmoid(Linear(x_i))
+        a_ij^h = softmax_j(1 / sqrt(d) q_i^h · k_j^h + b_ij^h)
+        o_i^h = g_i^h ⊙ Σ_j a_ij^h v_j^h
+        out_i = Linear(concat_h(o_i^h))
+
+    These are the lines 2 and 4 to 7 of Algorithms 7, 13 and 14 (whose line 3 makes b), 2 to 6
+    of Algorithm 8 (no b), and, without g, 1 to 5 of Algorithm 17.
 
     ``call(x, source, bias, pair_bias)``: ``x`` [..., q, c], ``source`` [..., k, d]
     (None: ``x`` itself), ``bias`` broadcastable to [..., 1, 1, k], ``pair_bias``
@@ -113,7 +122,16 @@ class Attention(Module):
 
 
 class GlobalAttention(Module):
-    """Attention with one mean query per column and shared keys and values (Algorithm 19).
+    """Attention with one mean query; heads share keys and values (Algorithm 19, lines 2 to 7).
+
+        q_si^h, k_si, v_si = LinearNoBias(m_si)                  (2)
+        q_i^h = mean_s(q_si^h)                                   (3)
+        g_si^h = sigmoid(Linear(m_si))                           (4)
+        a_si^h = softmax_s(1 / sqrt(d) q_i^h · k_si)             (5)
+        o_si^h = g_si^h ⊙ Σ_t a_ti^h v_ti                        (6)
+        out_si = Linear(concat_h(o_si^h))                        (7)
+
+    The mean is taken of m_si before line 2: the same, as the projection is linear.
 
     ``call(x, mask)``: ``x`` [..., n, c], ``mask`` [..., n] -> [..., n, c].
     """

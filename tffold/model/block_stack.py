@@ -12,7 +12,9 @@ Tensor = Any
 
 
 class BlockStack(Module):
-    """``num_block`` copies of ``block``, run one after the other (supplement 1.11.8).
+    """x <- block_l(x) for l = 1 to ``num_block``, each with weights of its own (supplement 1.11.8).
+
+    The loop of Algorithms 6, 16 and 18 (line 1).
 
     ``block`` maps ``(state, constants, key)`` to the next state, a tuple of
     tensors like the first; its weights get a leading block axis. With

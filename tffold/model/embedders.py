@@ -18,7 +18,15 @@ MSA_SYMBOLS = 23  # 20 amino acids, unknown, gap, mask token
 
 
 class InputEmbedder(Module):
-    """Embeds target and MSA features and relative positions (Algorithms 3 and 4).
+    """Embeds target and MSA features and relative positions (Algorithms 3 to 5).
+
+        a_i, b_i = Linear(target_feat_i)                                (3: 1)
+        z_ij = a_i + b_j                                                (3: 2)
+        d_ij = residue_index_i - residue_index_j                        (4: 1)
+        z_ij += Linear(one_hot(d_ij, v_bins = [-32, ..., 32]))          (3: 3, 4: 2)
+        m_si = Linear(msa_feat_si) + Linear(target_feat_i)              (3: 4)
+
+    one_hot takes the nearest bin (Algorithm 5): of whole numbers, the number clipped to the bins.
 
     ``target_feat`` [i, 22], ``msa_feat`` [s, i, 49], ``residue_index`` [i] ->
     msa [s, i, c_m], pair [i, j, c_z].
@@ -51,7 +59,13 @@ class InputEmbedder(Module):
 
 
 class ExtraMSAEmbedder(Module):
-    """Embeds the extra MSA rows (Algorithm 2, line 14): -> [e, i, c_e]."""
+    """Embeds the extra MSA rows (Algorithm 2, line 14).
+
+        e_si = Linear(extra_msa_feat_si)                                (14)
+
+    ``extra_msa`` [s, i] letters, ``has_deletion`` and ``deletion_value`` [s, i], which make
+    extra_msa_feat -> [s, i, c_e].
+    """
 
     def __init__(self, config: ModelConfig):
         super().__init__(GROUP + "extra_msa_embedder")

@@ -21,7 +21,19 @@ Tensor = Any
 
 
 class EvoformerBlock(Module):
-    """One block (Algorithm 6; with ``is_extra_msa`` Algorithm 18).
+    """One block (Algorithm 6, lines 2 to 10; Algorithm 18, lines 2 to 10).
+
+        m_si += DropoutRowwise_0.15(MSARowAttentionWithPairBias({m_si}, {z_ij}))     (2)
+        m_si += MSAColumnAttention({m_si})                                           (3)
+        m_si += MSATransition({m_si})                                                (4)
+        z_ij += OuterProductMean({m_si})                                             (5)
+        z_ij += DropoutRowwise_0.25(TriangleMultiplicationOutgoing({z_ij}))          (6)
+        z_ij += DropoutRowwise_0.25(TriangleMultiplicationIncoming({z_ij}))          (7)
+        z_ij += DropoutRowwise_0.25(TriangleAttentionStartingNode({z_ij}))           (8)
+        z_ij += DropoutColumnwise_0.25(TriangleAttentionEndingNode({z_ij}))          (9)
+        z_ij += PairTransition({z_ij})                                               (10)
+
+    With ``is_extra_msa`` line 3 is MSAColumnGlobalAttention, which makes it Algorithm 18.
 
     ``call((msa, pair), (msa_mask, pair_mask), key)``: ``msa`` [s, i, c_m],
     ``pair`` [i, j, c_z] -> the same. Dropout is on where a key is given.

@@ -14,7 +14,10 @@ Tensor = Any
 
 
 class LogitsHead(Module):
-    """One linear layer: [..., c] -> [..., num_output]."""
+    """p = softmax(Linear(x)), of any head that is one layer (supplement 1.9.7, 1.9.9, 1.9.10).
+
+    [..., c] -> logits [..., num_output]; the losses and the metrics take the softmax or sigmoid.
+    """
 
     def __init__(self, channel: int, num_output: int, name: str, zero_init: bool):
         super().__init__(name)
@@ -25,7 +28,10 @@ class LogitsHead(Module):
 
 
 class DistogramHead(Module):
-    """Symmetric distance distributions (supplement 1.9.8): [i, j, c_z] -> [i, j, 64]."""
+    """p_ij = softmax(Linear(z_ij) + Linear(z_ji)), distances (supplement 1.9.8).
+
+    [i, j, c_z] -> logits [i, j, 64]; the loss and the metrics take the softmax.
+    """
 
     def __init__(self, config: ModelConfig):
         super().__init__("distogram_head")
@@ -42,7 +48,13 @@ class DistogramHead(Module):
 
 
 class PredictedLDDTHead(Module):
-    """Per-residue confidence (Algorithm 29): [i, c_s] -> [i, 50]."""
+    """Per-residue confidence (Algorithm 29, lines 1 and 2).
+
+        a_i = relu(Linear(relu(Linear(LayerNorm(s_i)))))                (1)
+        p_i = softmax(Linear(a_i))                                      (2)
+
+    [i, c_s] -> logits [i, 50]; the loss and the metrics take the softmax.
+    """
 
     def __init__(self, config: ModelConfig):
         super().__init__("predicted_lddt_head")

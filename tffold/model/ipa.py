@@ -22,6 +22,26 @@ SOFTPLUS_INVERSE_OF_ONE = math.log(math.e - 1.0)
 class InvariantPointAttention(Module):
     """Attention over residues by channels, pair and points in space (Algorithm 22).
 
+        q_i^h, k_i^h, v_i^h = Linear(s_i)                                        (1)
+        q_i^hp, k_i^hp = Linear(s_i), points in i's frame                        (2)
+        v_i^hp = Linear(s_i), points in i's frame                                (3)
+        b_ij^h = Linear(z_ij)                                                    (4)
+        w_C = sqrt(2 / (9 N_query_points))                                       (5)
+        w_L = sqrt(1 / 3)                                                        (6)
+        a_ij^h = softmax_j(w_L (1 / sqrt(d) q_i^h · k_j^h + b_ij^h
+                 - γ^h w_C / 2 Σ_p |T_i q_i^hp - T_j k_j^hp|²))                  (7)
+        õ_i^h = Σ_j a_ij^h z_ij                                                  (8)
+        o_i^h = Σ_j a_ij^h v_j^h                                                 (9)
+        o_i^hp = T_i^-1 Σ_j a_ij^h (T_j v_j^hp)                                  (10)
+        out_i = Linear(concat_hp(õ_i^h, o_i^h, o_i^hp, |o_i^hp|))                (11)
+
+    γ^h = softplus of ``trainable_point_weights``. Masked j get no weight in line 7. The three
+    weights of line 7 are folded into each term; line 11 concatenates channels, x, y and z of
+    the points, lengths, pair, as DeepMind's weights want it.
+
+    DISCREPANCY: the projections of lines 1 to 4 have biases, as DeepMind's parameters do; the
+    paper's have none.
+
     ``single`` [i, c_s], ``pair`` [i, j, c_z], ``mask`` [i], ``frames`` of
     shape [i] in model units -> [i, c_s]. Unchanged by a global rotation or
     translation of the frames. Runs in float32.

@@ -28,6 +28,16 @@ def heads_first(x: Tensor, weights: Tensor) -> Tensor:
 class MSARowAttentionWithPairBias(Module):
     """Each MSA row attends over its residues, biased by the pair (Algorithm 7).
 
+        m_si <- LayerNorm(m_si)                                        (1)
+        q_si^h, k_si^h, v_si^h = LinearNoBias(m_si)                    (2)
+        b_ij^h = LinearNoBias(LayerNorm(z_ij))                         (3)
+        g_si^h = sigmoid(Linear(m_si))                                 (4)
+        a_sij^h = softmax_j(1 / sqrt(d) q_si^h · k_sj^h + b_ij^h)      (5)
+        o_si^h = g_si^h ⊙ Σ_j a_sij^h v_sj^h                           (6)
+        out_si = Linear(concat_h(o_si^h))                              (7)
+
+    Masked j get no weight in line 5.
+
     ``msa`` [s, i, c], ``mask`` [s, i], ``pair`` [i, j, c_z] -> [s, i, c].
     """
 
@@ -100,6 +110,15 @@ def by_column(
 class MSAColumnAttention(Module):
     """Each residue attends over the rows of its column (Algorithm 8).
 
+        m_si <- LayerNorm(m_si)                                (1)
+        q_si^h, k_si^h, v_si^h = LinearNoBias(m_si)            (2)
+        g_si^h = sigmoid(Linear(m_si))                         (3)
+        a_sti^h = softmax_t(1 / sqrt(d) q_si^h · k_ti^h)       (4)
+        o_si^h = g_si^h ⊙ Σ_t a_sti^h v_ti^h                   (5)
+        out_si = Linear(concat_h(o_si^h))                      (6)
+
+    Masked t get no weight in line 4.
+
     ``msa`` [s, i, c], ``mask`` [s, i] -> [s, i, c].
     """
 
@@ -128,6 +147,11 @@ class MSAColumnAttention(Module):
 class MSAColumnGlobalAttention(Module):
     """Each column attends over its rows with one mean query (Algorithm 19).
 
+        m_si <- LayerNorm(m_si)                       (1)
+        out_si = GlobalAttention({m_ti})              (2 to 7)
+
+    Masked rows count neither in the mean nor in the softmax.
+
     ``msa`` [s, i, c], ``mask`` [s, i] -> [s, i, c].
     """
 
@@ -153,7 +177,13 @@ class MSAColumnGlobalAttention(Module):
 
 
 class Transition(Module):
-    """Two-layer perceptron on each position (Algorithms 9 and 15): [..., c] -> [..., c].
+    """Two-layer perceptron on each position (Algorithms 9 and 15).
+
+        x <- LayerNorm(x)               (1)
+        a = Linear(x)                   (2)
+        out = Linear(relu(a))           (3)
+
+    ``x`` [..., c] -> [..., c]; a has ``factor`` c channels.
 
     DISCREPANCY: like DeepMind's code it ignores masks; masked positions never
     reach unmasked ones through it.

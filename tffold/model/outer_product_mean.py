@@ -15,7 +15,14 @@ NORM_EPSILON = 1e-3
 
 
 class OuterProductMean(Module):
-    """Mean over the rows of outer products of two projections (Algorithm 10).
+    """Mean over the MSA rows of outer products of two projections (Algorithm 10).
+
+        m_si <- LayerNorm(m_si)                       (1)
+        a_si, b_si = Linear(m_si)                     (2)
+        o_ij = flatten(mean_s(a_si ⊗ b_sj))           (3)
+        z_ij = Linear(o_ij)                           (4)
+
+    The mean is over the rows whose mask is 1 at both i and j.
 
     ``msa`` [s, i, c_m], ``mask`` [s, i] -> [i, j, c_z].
 

@@ -25,7 +25,7 @@ def project(x: Tensor, kernel: Tensor) -> Tensor:
 
 
 class Linear(Module):
-    """Affine map of the last axis: [..., num_input] -> [..., num_output]."""
+    """y = W x + b, the paper's Linear: [..., num_input] -> [..., num_output] (supplement 1.1)."""
 
     def __init__(
         self,
@@ -61,7 +61,10 @@ def layer_norm(x: Tensor, scale: Tensor, offset: Tensor, axis: int = -1) -> Tens
 
 
 class LayerNorm(Module):
-    """Layer normalisation of the last axis, [..., channel] -> [..., channel]."""
+    """y = scale (x - mean(x)) / sqrt(var(x) + 1e-5) + offset, the paper's LayerNorm.
+
+    Over the last axis, [..., channel] -> [..., channel] (supplement 1.1).
+    """
 
     def __init__(self, channel: int, name: str):
         super().__init__(name)

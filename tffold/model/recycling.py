@@ -16,7 +16,14 @@ Tensor = Any
 
 
 class RecyclingEmbedder(Module):
-    """Adds the last pass's first MSA row, pair and distances (Algorithm 32).
+    """Adds the last pass's first MSA row, pair and distances (Algorithm 32; Algorithm 2, line 6).
+
+        d_ij = |x_i^Cβ - x_j^Cβ|                                        (1)
+        d_ij <- Linear(one_hot(d_ij, v_bins = [3 3/8 Å, ..., 21 3/8 Å]))   (2)
+        z_ij += d_ij + LayerNorm(z_ij^prev)                             (3)
+        m_1i += LayerNorm(m_1i^prev)                                    (4)
+
+    The caller adds.
 
     ``previous``: ``prev_pos`` [i, 37, 3] in Å, ``prev_msa_first_row``
     [i, c_m], ``prev_pair`` [i, j, c_z] -> updates for the first MSA row

@@ -34,6 +34,10 @@ def l2_normalize(x: Tensor, epsilon: float = 1e-12) -> Tensor:
 class TorsionAngles(Module):
     """Torsion angles from the single representations (Algorithm 20, lines 11 to 14).
 
+        a_i = Linear(s_i) + Linear(s_i^initial)                  (11)
+        a_i <- a_i + Linear(relu(Linear(relu(a_i))))             (12, 13)
+        α_i^f = Linear(relu(a_i))                                (14)
+
     Two [i, c_s] -> unnormalised sine and cosine [i, 7, 2].
 
     DISCREPANCY: the inputs pass a ReLU first, as in DeepMind's code.
@@ -67,7 +71,17 @@ class TorsionAngles(Module):
 
 
 class FoldIteration(Module):
-    """One iteration with shared weights (Algorithm 20, lines 5 to 25)."""
+    """One iteration of the structure module (Algorithm 20, lines 6 to 14; Algorithm 23, line 1).
+
+        s_i += InvariantPointAttention({s_j}, {z_ij}, {T_j})                        (6)
+        s_i <- LayerNorm(Dropout_0.1(s_i))                                          (7)
+        s_i <- s_i + Linear(relu(Linear(relu(Linear(s_i)))))                        (8)
+        s_i <- LayerNorm(Dropout_0.1(s_i))                                          (9)
+        T_i <- T_i ∘ BackboneUpdate(s_i)                                            (10)
+        α_i^f = TorsionAngles(s_i, s_i^initial)                                     (11 to 14)
+
+    ``affine_update`` is the Linear of Algorithm 23.
+    """
 
     def __init__(self, config: ModelConfig):
         super().__init__("fold_iteration")
@@ -114,6 +128,18 @@ class FoldIteration(Module):
 
 class StructureModule(Module):
     """Eight iterations of shared weights from frames at the origin (Algorithm 20).
+
+        s_i^initial <- LayerNorm(s_i^initial)                                (1)
+        z_ij <- LayerNorm(z_ij)                                              (2)
+        s_i = Linear(s_i^initial)                                            (3)
+        T_i = (I, 0)                                                         (4)
+        for all l in 1 to N_layer:                                           (5)
+            s_i, T_i, α_i^f = FoldIteration(s_i, s_i^initial, z_ij, T_i)     (6 to 14)
+            T_i <- (stopgrad(R_i), t_i) before the next                      (19 to 21)
+        T_i^f, x_i^a = computeAllAtomCoordinates(T_i, α_i^f)                 (24)
+
+    Lines 15 to 18, 23 and 25 to 28 are losses (``tffold.losses``), line 29 is a head. Line 24
+    is done for all layers at once, after the loop.
 
     ``single`` [i, c_s], ``pair`` [i, j, c_z], float32 -> the outputs of
     DeepMind's module: ``traj`` [l, i, 7] (quaternion and Å), ``sidechains``

@@ -34,10 +34,16 @@ PAIR_FEATURES = (  # none of which is differentiated
 
 
 class TemplatePairBlock(Module):
-    """One block of the template pair stack (Algorithm 16) on [t, i, j, c] at once.
+    """One block of the template pair stack (Algorithm 16, lines 2 to 6).
 
-    DISCREPANCY: attention comes before multiplication, as in DeepMind's
-    monomer code and unlike the Evoformer.
+        t_ij += DropoutRowwise_0.25(TriangleAttentionStartingNode({t_ij}))       (2)
+        t_ij += DropoutColumnwise_0.25(TriangleAttentionEndingNode({t_ij}))      (3)
+        t_ij += DropoutRowwise_0.25(TriangleMultiplicationOutgoing({t_ij}))      (4)
+        t_ij += DropoutRowwise_0.25(TriangleMultiplicationIncoming({t_ij}))      (5)
+        t_ij += PairTransition({t_ij})                                           (6)
+
+    Unlike in the Evoformer attention comes first. ``call(([t, i, j, c],), ([i, j],), key)``:
+    all templates at once.
     """
 
     def __init__(self, config: TemplateConfig, zero_init: bool = True, slice_mib: int = 0):
@@ -78,7 +84,12 @@ class TemplatePairBlock(Module):
 
 
 class SingleTemplateEmbedding(Module):
-    """Pair features of each template, through the pair stack (Algorithm 2, lines 9 to 11).
+    """Each template's pair features, embedded (Algorithm 2, lines 9 to 12; Algorithm 16).
+
+        t_sij = Linear(template_pair_feat_sij)                    (9)
+        {t_sij} <- TemplatePairStack({t_sij})                     (10 to 12)
+
+    s counts the templates. ``output_layer_norm`` ends Algorithm 16.
 
     Batch features ``template_*`` with leading [t] -> [t, i, j, c_t].
     """
@@ -157,7 +168,17 @@ class SingleTemplateEmbedding(Module):
 
 
 class TemplateEmbedding(Module):
-    """Update of the pair from all templates (Algorithm 17): -> [i, j, c_z]."""
+    """Update of the pair from all templates (Algorithm 17; Algorithm 2, line 13): -> [i, j, c_z].
+
+        q_ij^h = LinearNoBias(z_ij)                                   (1)
+        k_sij^h, v_sij^h = LinearNoBias(t_sij)                        (2)
+        a_sij^h = softmax_s(1 / sqrt(d) q_ij^h · k_sij^h)             (3)
+        o_ij^h = Σ_s a_sij^h v_sij^h                                  (4)
+        out_ij = Linear(concat_h(o_ij^h))                             (5)
+
+    Each pair ij is one sequence of s templates for ``Attention``. Masked templates get no
+    weight in line 3; without any template the update is zero.
+    """
 
     def __init__(self, config: ModelConfig):
         super().__init__("template_embedding")
@@ -206,6 +227,11 @@ class TemplateEmbedding(Module):
 
 class TemplateAngleEmbedder(Module):
     """Template torsion angles as further MSA rows (Algorithm 2, lines 7 and 8).
+
+        a_si = Linear(relu(Linear(template_angle_feat_si)))           (7)
+        {m_si} <- concat_s({m_si}, {a_si})                            (8)
+
+    Line 8 is done by the caller.
 
     -> rows [t, i, c_m] and their mask [t, i].
     """

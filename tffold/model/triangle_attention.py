@@ -17,9 +17,24 @@ Tensor = Any
 
 
 class TriangleAttention(Module):
-    """Edges attend over the edges that share their starting or ending node.
+    """Edges attend over those that share their starting or ending node (Algorithms 13 and 14).
 
-    Algorithms 13 and 14. ``pair`` [..., i, j, c], ``mask`` [..., i, j] ->
+        z_ij <- LayerNorm(z_ij)                                              (1)
+        q_ij^h, k_ij^h, v_ij^h = LinearNoBias(z_ij)                          (2)
+        b_ij^h = LinearNoBias(z_ij)                                          (3)
+        g_ij^h = sigmoid(Linear(z_ij))                                       (4)
+        starting node:
+        a_ijk^h = softmax_k(1 / sqrt(d) q_ij^h · k_ik^h + b_jk^h)            (5)
+        o_ij^h = g_ij^h ⊙ Σ_k a_ijk^h v_ik^h                                 (6)
+        ending node:
+        a_ijk^h = softmax_k(1 / sqrt(d) q_ij^h · k_kj^h + b_ki^h)            (5)
+        o_ij^h = g_ij^h ⊙ Σ_k a_ijk^h v_kj^h                                 (6)
+        out_ij = Linear(concat_h(o_ij^h))                                    (7)
+
+    The ending node's is the starting node's with i and j swapped before and after.
+    Masked edges ik (kj) get no weight in line 5.
+
+    ``pair`` [..., i, j, c], ``mask`` [..., i, j] ->
     [..., i, j, c].
     """
 

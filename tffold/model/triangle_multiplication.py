@@ -15,6 +15,15 @@ Tensor = Any
 class TriangleMultiplication(Module):
     """Triangle update with outgoing or incoming edges (Algorithms 11 and 12).
 
+        z_ij <- LayerNorm(z_ij)                                              (1)
+        a_ij, b_ij = sigmoid(Linear(z_ij)) ⊙ Linear(z_ij)                    (2)
+        g_ij = sigmoid(Linear(z_ij))                                         (3)
+        outgoing: out_ij = g_ij ⊙ Linear(LayerNorm(Σ_k a_ik ⊙ b_jk))         (4)
+        incoming: out_ij = g_ij ⊙ Linear(LayerNorm(Σ_k a_ki ⊙ b_kj))         (4)
+
+    DeepMind's "left" is a and its "right" b in the first, b and a in the second.
+    Masked edges are zero in a and b.
+
     ``pair`` [..., i, j, c], ``mask`` [..., i, j] -> [..., i, j, c]. Between
     the two projections everything is laid out channels first, so that the
     sum over the third residue is one plain batched matrix product.

@@ -68,7 +68,12 @@ class TrainingStep:
     def example_gradients(
         self, parameters: list[tf.Tensor], example: Batch, step: tf.Tensor, index: tf.Tensor
     ) -> tuple[tf.Tensor, dict[str, tf.Tensor], tf.Tensor]:
-        """Clipped gradient and metrics of one example.
+        """Clipped gradient and metrics of one example (Algorithm 31).
+
+            for all c in 1 to N':                                          (3)
+                outputs <- stopgrad(outputs)                               (4)
+                outputs <- model(inputs_c, outputs)                        (5)
+            return loss(outputs)                                           (7)
 
         Args:
           parameters: in the order of ``network.trainable_variables``.
