@@ -88,13 +88,13 @@ def test_padding_follows_the_table():
         "aatype": tf.constant([7, 8, 9]),
         "seq_length": tf.constant(3),
         "template_pseudo_beta": tf.ones([1, 3, 3]),
-        "template_sum_probs": tf.ones([1, 1]),
+        "template_mask": tf.ones([1]),
     }
     padded = crop.pad(features, BATCH_FEATURES, sizes)
     assert padded["aatype"].numpy().tolist() == [7, 8, 9, 0, 0]
     assert padded["seq_length"] == 3
     assert padded["template_pseudo_beta"].shape == (2, 5, 3)
     assert padded["template_pseudo_beta"].numpy().sum() == 9
-    assert padded["template_sum_probs"].numpy().tolist() == [[1], [0]]
+    assert padded["template_mask"].numpy().tolist() == [1, 0]
     with pytest.raises(tf.errors.InvalidArgumentError):
         crop.pad({"aatype": tf.range(6)}, BATCH_FEATURES, sizes)

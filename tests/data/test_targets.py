@@ -23,8 +23,6 @@ def test_labels_are_deepminds(case):
     )
     labels |= geometry.make_atom14_masks(aatype)
     for name, value in labels.items():
-        if name == "alt_chi_angles":  # not in the reference batch
-            continue
         expected, actual = batch[name], value.numpy()
         assert actual.dtype == expected.dtype and actual.shape == expected.shape, name
         if name == "backbone_affine_tensor":  # q and -q are one rotation
@@ -84,14 +82,6 @@ def test_torsions_rebuild_ideal_side_chains(ideal):
     assert (np.linalg.norm(rebuilt - atoms, axis=-1) * exists).max() < 0.05  # Å
     difference = np.abs(chi - angle[:, 3:]) % (2 * np.pi) * mask
     assert np.minimum(difference, 2 * np.pi - difference).max() < 0.01
-
-
-def test_alternative_chi_is_half_a_turn_where_symmetric(ideal):
-    aatype, _, _, labels = ideal
-    turn = np.cos(labels["alt_chi_angles"].numpy() - labels["chi_angles"].numpy())
-    periodic = chemistry.RIGID_GROUP_AMBIGUOUS[aatype][:, 4:] * labels["chi_mask"].numpy()
-    assert periodic.sum() == 20  # ASP, GLU, PHE, TYR, five times each
-    np.testing.assert_allclose(turn, 1.0 - 2.0 * periodic, atol=1e-4)
 
 
 def test_labels_need_no_residue_outside_the_crop():

@@ -173,7 +173,6 @@ def test_from_predictions_to_batches(model, tmp_path):
         name = batch[pipeline.CHAIN_ID][0].numpy().decode()
         entry = chosen[name]
         seen.add(name)
-        assert float(batch["is_distillation"][0, 0]) == 1.0
         ca = batch["all_atom_mask"][0, 0, : entry["num_res"], 1].numpy()
         np.testing.assert_array_equal(ca, entry["mask"])
         assert 0 < ca.sum() < entry["num_res"]

@@ -127,7 +127,6 @@ def _msa_part(
             sample["masked"], sample["deletions"], sample["profile"], sample["deletion_mean"]
         ),
         "extra_msa": tf.cast(sample["extra"], tf.int32),
-        "extra_msa_row_mask": sample["extra_msa_row_mask"],
         "extra_msa_mask": sample["extra_msa_row_mask"][..., None] * seq_mask,
         "extra_has_deletion": inputs.has_deletion(sample["extra_deletions"]),
         "extra_deletion_value": inputs.deletion_value(sample["extra_deletions"]),
@@ -143,7 +142,6 @@ def _chain_part(raw: Mapping[str, Tensor], recipe: Recipe) -> dict[str, Tensor]:
         "seq_mask": tf.ones_like(aatype, tf.float32),
         "seq_length": tf.size(aatype),
         "target_feat": inputs.target_features(aatype, raw["between_segment_residues"]),
-        "random_crop_to_size_seed": raw["crop_seed"],
         "num_iter_recycling": raw["num_iter_recycling"],
         **geometry.make_atom14_masks(aatype),
     }
@@ -152,7 +150,6 @@ def _chain_part(raw: Mapping[str, Tensor], recipe: Recipe) -> dict[str, Tensor]:
             raw["template_aatype"],
             raw["template_all_atom_positions"],
             raw["template_all_atom_masks"],
-            raw["template_sum_probs"],
         )
     if recipe.labels:
         atom_mask = targets.confident_atoms(
@@ -164,7 +161,6 @@ def _chain_part(raw: Mapping[str, Tensor], recipe: Recipe) -> dict[str, Tensor]:
         features |= targets.structure_labels(aatype, raw["all_atom_positions"], atom_mask)
         features |= {
             "resolution": raw["resolution"],
-            "is_distillation": tf.cast(raw["is_distillation"], tf.float32),
             "use_clamped_fape": raw["use_clamped_fape"],
         }
     return features

@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from records.chemistry import ATOM_ORDER, MAP_HHBLITS_TO_RESTYPE
+from records.chemistry import MAP_HHBLITS_TO_RESTYPE
 from tffold import geometry
 from tffold.data.clusters import NUM_LETTERS
 
 Tensor = Any
 
-_BACKBONE = tuple(ATOM_ORDER[name] for name in ("N", "CA", "C"))
 _TO_RESTYPE = bytes(int(letter) for letter in MAP_HHBLITS_TO_RESTYPE)
 _TO_RESTYPE += bytes(range(len(_TO_RESTYPE), 256))
 
@@ -64,29 +63,21 @@ def msa_features(
 
 
 def template_features(
-    aatype: Tensor, positions: Tensor, masks: Tensor, sum_probs: Tensor
+    aatype: Tensor, positions: Tensor, masks: Tensor
 ) -> dict[str, Tensor]:
     """The template features of T templates on R residues (without the padding).
 
     Args:
-        aatype: [T, R] in 0..21; positions: [T, R, 37, 3] Å; masks: [T, R, 37];
-        sum_probs: [T].
+        aatype: [T, R] in 0..21; positions: [T, R, 37, 3] Å; masks: [T, R, 37].
     """
     aatype = tf.cast(aatype, tf.int32)
     masks = tf.cast(masks, tf.float32)
     beta, beta_mask = geometry.pseudo_beta(aatype, positions, masks)
-    n, ca, c = (positions[..., atom, :] for atom in _BACKBONE)
-    # The x axis points to C: from_3_points wants a point opposite to it.
-    backbone = geometry.rigid.from_3_points(2.0 * ca - c, ca, n)
-    known = tf.reduce_prod(tf.stack([masks[..., atom] for atom in _BACKBONE]), axis=0)
     return {
         "template_aatype": aatype,
-        "template_mask": tf.ones_like(sum_probs),
-        "template_sum_probs": sum_probs[:, None],
+        "template_mask": tf.ones(tf.shape(aatype)[:1]),
         "template_all_atom_positions": positions,
         "template_all_atom_masks": masks,
         "template_pseudo_beta": beta,
         "template_pseudo_beta_mask": beta_mask,
-        "template_backbone_affine_tensor": geometry.rigid.to_tensor_7(backbone),
-        "template_backbone_affine_mask": known,
     }

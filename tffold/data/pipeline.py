@@ -40,7 +40,6 @@ STORED = {name: f for name, f in RECORD_FEATURES.items() if f.group != RECORD}
 _CHOSEN = {
     "position": (tf.int64, 0),
     "crop_start": (tf.int32, 0),
-    "crop_seed": (tf.int32, 1),
     "use_clamped_fape": (tf.float32, 0),
     "num_iter_recycling": (tf.int32, 0),
 }
@@ -62,7 +61,6 @@ class Choices:
     hits: tuple[int, ...]  # templates, as places in the record
     clamped: bool
     num_iter_recycling: int
-    crop_seed: tuple[int, int] = (0, 0)
 
 
 def training_choices(
@@ -83,7 +81,6 @@ def training_choices(
     random = keys.generator(seed, position, Draw.CHOICES)
     clamped = random.random() < config.clamp_prob
     start = draw_crop_start(random, num_res, config.crop_size, clamped=clamped)
-    crop_seed = tuple(keys.uniform_integer(random, 0, 2**31 - 1) for _ in range(2))
     hits = draw_templates(
         random, num_hits, top=config.template_top, max_templates=config.max_templates
     )
@@ -94,7 +91,6 @@ def training_choices(
         hits=tuple(hits) if config.use_templates else (),
         clamped=clamped,
         num_iter_recycling=num_iter_recycling,
-        crop_seed=crop_seed,
     )
 
 
@@ -125,7 +121,6 @@ def raw_example(features: Mapping[str, Any], choices: Choices) -> dict[str, np.n
     chosen = {
         "position": choices.position,
         "crop_start": choices.crop_start,
-        "crop_seed": choices.crop_seed,
         "use_clamped_fape": choices.clamped,
         "num_iter_recycling": choices.num_iter_recycling,
         "msa": inputs.hhblits_to_restype(np.asarray(features["msa"], np.uint8)),

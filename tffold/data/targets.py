@@ -25,8 +25,6 @@ def structure_labels(aatype: Tensor, positions: Tensor, mask: Tensor) -> dict[st
     torsions = geometry.atom37_to_torsion_angles(aatype, positions, mask)
     frames = geometry.atom37_to_frames(aatype, positions, mask)
     chi, chi_mask = geometry.chi_angles(torsions)
-    turned = {**torsions, "torsion_angles_sin_cos": torsions["alt_torsion_angles_sin_cos"]}
-    alt_chi, _ = geometry.chi_angles(turned)
     beta, beta_mask = geometry.pseudo_beta(aatype, positions, mask)
     return {
         "all_atom_positions": positions,
@@ -38,7 +36,6 @@ def structure_labels(aatype: Tensor, positions: Tensor, mask: Tensor) -> dict[st
         **frames,
         **geometry.make_atom14_positions(aatype, positions, mask),
         "chi_angles": chi,
-        "alt_chi_angles": alt_chi,
         "chi_mask": chi_mask,
     }
 

@@ -39,9 +39,8 @@ def atom37_to_frames(aatype: Tensor, positions: Tensor, mask: Tensor) -> dict[st
 
     Returns `rigidgroups_gt_frames`, `rigidgroups_alt_gt_frames` [..., R, 8, 12]
     (rotation row by row, then origin in Å; the second with ambiguous groups
-    turned by half), `rigidgroups_gt_exists`, `rigidgroups_group_exists` and
-    `rigidgroups_group_is_ambiguous` [..., R, 8].  A frame that does not exist
-    may hold a zero rotation.
+    turned by half) and `rigidgroups_gt_exists` [..., R, 8].  A frame that does
+    not exist may hold a zero rotation.
     """
     index = lookup(chemistry.RIGID_GROUP_ATOM37_INDICES, aatype)
     # [..., R, 8, 3] -> [..., R, 24]
@@ -51,16 +50,13 @@ def atom37_to_frames(aatype: Tensor, positions: Tensor, mask: Tensor) -> dict[st
     points = ops.reshape(points, (*ops.shape(index), 3))
     seen = ops.take_along_axis(ops.cast(mask, "float32"), flat, axis=-1)
     seen = ops.prod(ops.reshape(seen, ops.shape(index)), axis=-1)
-    group_exists = lookup(chemistry.RIGID_GROUP_EXISTS, aatype)
     frames = rigid.from_3_points(*(points[..., i, :] for i in range(3)))
     frames = frames._replace(rot=rigid.compose_rotations(frames.rot, _GROUP_FLIP))
     turned = rigid.compose_rotations(frames.rot, lookup(_HALF_TURN, aatype))
     return {
         "rigidgroups_gt_frames": rigid.to_tensor_12(frames),
         "rigidgroups_alt_gt_frames": rigid.to_tensor_12(frames._replace(rot=turned)),
-        "rigidgroups_gt_exists": seen * group_exists,
-        "rigidgroups_group_exists": group_exists,
-        "rigidgroups_group_is_ambiguous": lookup(chemistry.RIGID_GROUP_AMBIGUOUS, aatype),
+        "rigidgroups_gt_exists": seen * lookup(chemistry.RIGID_GROUP_EXISTS, aatype),
     }
 
 
