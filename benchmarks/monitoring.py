@@ -46,15 +46,15 @@ def main() -> None:
     import tensorflow as tf
 
     from tffold import config_file
-    from tffold.pictures.board import Guard
+    from tffold.pictures.board import BestEffort
     from tffold.train.feed import Feed
     from tffold.train.loop import SECONDS, WAIT
     from tffold.train.monitor import Monitor
     from tffold.train.norms import is_logged
-    from tffold.train.parts import alphafold_parts
     from tffold.train.profiler import Profiler
     from tffold.train.run import build_trainer
-    from tffold.train.strategy import build_strategy
+    from tffold.train.strategy import build_cluster
+    from tffold.train.task import alphafold_task
     from tffold.train.trainer import STOP
 
     with tempfile.TemporaryDirectory() as folder:
@@ -63,10 +63,10 @@ def main() -> None:
         subprocess.run(command, check=True, capture_output=True)
         overrides = [f"data.train=[{folder}/records/train]", "train.steps=1000000"]
         config = config_file.load_config(ROOT / "configs" / "demo.yaml", overrides)
-        every, parts = config.train.log_every, alphafold_parts()
-        strategy = build_strategy(config.train)
-        trainer = build_trainer(config, parts, strategy)
-        batch = next(iter(Feed(parts.dataset(config), strategy).batches(0)))
+        every, task = config.train.log_every, alphafold_task()
+        cluster = build_cluster(config.train)
+        trainer = build_trainer(config, task, cluster)
+        batch = next(iter(Feed(task.dataset(config), cluster).batches(0)))
         for _ in range(2):
             logs = trainer.run_step(batch)
         logs.pop(STOP)
@@ -93,18 +93,18 @@ def main() -> None:
         scalars = [tf.constant(1.0)] * sum(name.startswith("optim/") for name in logs)
         read = median(lambda number: [float(x) for x in scalars], options.steps)
 
-        guard = Guard(print)
-        monitor = Monitor(Path(folder), config, lambda line: None, guard=guard)
-        watchers = [monitor, Profiler(Path(folder), range(0), guard)]
+        best_effort = BestEffort()
+        monitor = Monitor(Path(folder), config, best_effort)
+        watchers = [monitor, Profiler(Path(folder), range(0), best_effort)]
         for watcher in watchers:
             watcher.set_model(trainer)
             watcher.on_train_begin()
 
         def watch(number: int) -> None:
-            for place in range(number * every, (number + 1) * every):
+            for index in range(number * every, (number + 1) * every):
                 for watcher in watchers:
-                    watcher.on_train_batch_begin(place)
-                    watcher.on_train_batch_end(place, dict(logs))
+                    watcher.on_train_batch_begin(index)
+                    watcher.on_train_batch_end(index, dict(logs))
 
         watch(0)
         watching = median(watch, options.steps) / every

@@ -28,13 +28,13 @@ def compile_plans() -> None:
     """Plans both stages and keeps what the estimate needs."""
     from tffold.config_file import load_config
     from tffold.plan.report import make_plan
-    from tffold.train.parts import alphafold_parts
+    from tffold.train.task import alphafold_task
 
     kept = {}
     for stage, (_, overrides) in STAGES.items():
         settings = ["train.batch_size=1", *overrides]
         config = load_config(ROOT / "configs" / f"{stage}.yaml", settings)
-        plan = make_plan(config, alphafold_parts(), "v5e:2x2")
+        plan = make_plan(config, alphafold_task(), "v5e:2x2")
         kept[stage] = {"flops": plan.flops, "bytes": plan.moved, **plan.compiled}
     PLANS.write_text(json.dumps(kept, indent=1) + "\n")
 

@@ -87,8 +87,9 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
     from tffold.config_file import load_config
     from tffold.plan.hlo import Program
-    from tffold.train.parts import alphafold_parts
-    from tffold.train.trainer import AlphaFoldTrainer
+    from tffold.train.run import build_trainer
+    from tffold.train.strategy import build_cluster
+    from tffold.train.task import alphafold_task
 
     overrides = [f"{name}={value}" for name, value in settings(options).items()]
     config = load_config(ROOT / "configs" / "initial_training.yaml", overrides + options.overrides)
@@ -99,14 +100,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     num_pass, num_res = features["aatype"].shape
     features["num_iter_recycling"] = np.full(num_pass, num_pass - 1, "int32")
     batch = {name: tf.constant(value[None]) for name, value in features.items()}
-    parts = alphafold_parts()
-    trainer = AlphaFoldTrainer(
-        parts.network(config),
-        config,
-        tf.distribute.get_strategy(),
-        parts.loss_fn(config),
-        parts.metric_fn(config),
-    )
+    trainer = build_trainer(config, alphafold_task(), build_cluster(config.train))
 
     def step() -> tuple[float, float]:
         cpu, start = time.process_time(), time.perf_counter()

@@ -8,7 +8,7 @@ import signal
 import pytest
 
 from tffold.cli import fit
-from tffold.train import parts, run
+from tffold.train import run, task
 from tffold.train.callbacks import NonFiniteError
 
 
@@ -75,7 +75,7 @@ def test_each_ending_has_its_code(config, capsys, monkeypatch, caught, code):
     }
     seen = {}
 
-    def train(config, parts, allow_config_change, say):
+    def train(config, task, allow_config_change):
         seen.update(steps=config.train.steps, allowed=allow_config_change)
         return run.Outcome(None, summary, caught)
 
@@ -90,7 +90,7 @@ def test_each_ending_has_its_code(config, capsys, monkeypatch, caught, code):
 def test_validate_evaluates_and_trains_nothing(config, monkeypatch):
     seen = []
 
-    def validate(config, parts, source, say):
+    def validate(config, task, source):
         seen.append((config.validation.num_recycle, source))
 
     monkeypatch.setattr(run, "validate", validate)
@@ -114,7 +114,7 @@ def test_staying_non_finite_has_its_code(config, capsys, monkeypatch):
         raise NonFiniteError("chains: 1abc_A")
 
     monkeypatch.setattr(run, "train", train)
-    monkeypatch.setattr(parts, "alphafold_parts", lambda: None)
+    monkeypatch.setattr(task, "alphafold_task", lambda: None)
     assert fit.main([config]) == fit.EXIT_NON_FINITE
     assert "1abc_A" in errors(capsys)[0]
 

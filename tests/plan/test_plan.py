@@ -17,7 +17,7 @@ from tffold.config import Config, DataConfig, TrainConfig
 from tffold.plan import report
 from tffold.plan.hlo import Program
 from tffold.plan.lower import lower_step
-from tffold.train.parts import alphafold_parts
+from tffold.train.task import alphafold_task
 
 
 def installed(package: str) -> bool:
@@ -37,12 +37,12 @@ def tiny(bfloat16: bool = False) -> Config:
 
 @pytest.fixture(scope="module")
 def lowered():
-    return lower_step(tiny(), alphafold_parts(), local_batch=2)
+    return lower_step(tiny(), alphafold_task(), local_batch=2)
 
 
 @pytest.fixture(scope="module")
 def once():
-    return lower_step(tiny(), alphafold_parts(), local_batch=1)
+    return lower_step(tiny(), alphafold_task(), local_batch=1)
 
 
 def test_the_step_lowers_with_static_shapes(lowered, once):
@@ -58,7 +58,7 @@ def test_libtpu_compiles_the_step():
     # One pass without templates: libtpu takes minutes over the whole step, however narrow.
     config.model.num_recycle = 0
     config.model.template.enabled = config.data.use_templates = False
-    plan = report.make_plan(config, alphafold_parts(), "v5e:2x2")
+    plan = report.make_plan(config, alphafold_task(), "v5e:2x2")
     assert plan.fits
     assert (plan.cores, plan.local_batch) == (4, 2)
     assert "v5" in plan.compiled["kind"]
@@ -114,7 +114,7 @@ def test_bad_topologies(topology, tmp_path):
 def test_the_command_line_plans(monkeypatch, fits, code):
     asked = []
 
-    def run(config, parts, topology, say):
+    def run(config, task, topology):
         asked.append((config.train.batch_size, topology))
         return fits
 
@@ -126,7 +126,7 @@ def test_the_command_line_plans(monkeypatch, fits, code):
 
 def test_bfloat16_is_for_the_trunk_alone():
     """Products of the trunk are bfloat16; softmax, structure module, losses and update are not."""
-    text = lower_step(tiny(bfloat16=True), alphafold_parts(), local_batch=1).text
+    text = lower_step(tiny(bfloat16=True), alphafold_task(), local_batch=1).text
     products = {"bf16": 0, "f32": 0}
     for line in text.splitlines():
         kind = line.partition(" = ")[2].partition("[")[0]
@@ -147,7 +147,7 @@ def test_blocks_more_are_no_line_more_to_compile(once):
     """The stacks are loops: their length is in the weights' shapes, not in the program."""
     config = tiny()
     config.model.evoformer.num_block += 3
-    deeper = lower_step(config, alphafold_parts(), local_batch=1)
+    deeper = lower_step(config, alphafold_task(), local_batch=1)
     assert deeper.num_parameters > once.num_parameters
     assert deeper.instructions == once.instructions
 
@@ -155,5 +155,5 @@ def test_blocks_more_are_no_line_more_to_compile(once):
 @pytest.mark.skipif(not installed("tensorflow_tpu"), reason="needs the extra [tpu]")
 def test_every_operation_has_a_tpu_kernel():
     config = tiny(bfloat16=True)
-    lowered = lower_step(config, alphafold_parts(), local_batch=2, platform="TPU")
+    lowered = lower_step(config, alphafold_task(), local_batch=2, platform="TPU")
     assert lowered.instructions > 1000

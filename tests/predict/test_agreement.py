@@ -13,11 +13,12 @@ from tffold import geometry
 from tffold.model.alphafold import AlphaFold
 from tffold.predict.models import load_models
 from tffold.predict.targets import Evidences, find_targets
-from tffold.train import run
+from tffold.train import saving
 from tffold.train.evaluation import ChainEvaluation
-from tffold.train.parts import alphafold_parts
-from tffold.train.strategy import build_strategy
+from tffold.train.strategy import build_cluster
+from tffold.train.task import alphafold_task
 from tffold.train.trainer import AlphaFoldTrainer
+from tffold.train.validation import Progress
 
 CA = 1
 
@@ -34,20 +35,19 @@ def test_a_checkpoint_is_predicted_as_it_was_validated(tmp_path):
     config.validation.num_recycle = config.model.num_recycle
     config.train.run_dir = str(tmp_path / "run")
     config.train.batch_size = 1
-    parts = alphafold_parts()
-    strategy = build_strategy(config.train)
+    task = alphafold_task()
     trainer = AlphaFoldTrainer(
-        AlphaFold(config.model, seed=3), config, strategy, parts.loss_fn(config),
-        parts.metric_fn(config),
+        AlphaFold(config.model, seed=3), config, build_cluster(config.train), task.loss_fn(config),
+        task.metric_fn(config),
     )  # fmt: skip
     random = np.random.default_rng(0)
     for average in trainer.state_variables.average:
         step = 0.02 * random.standard_normal(average.shape)
         average.assign(keras.ops.convert_to_numpy(average) + step.astype("float32"))
-    evaluation = ChainEvaluation(config, trainer, print)
+    evaluation = ChainEvaluation(config, trainer)
     (validated,) = evaluation.evaluate([0], draw=True)
     folder = tmp_path / "run" / "checkpoints"
-    run.save(trainer, config, folder, 1, run.Progress())
+    saving.save_state(trainer, config, folder, 1, Progress())
 
     models = {}
     for raw in (False, True):

@@ -9,6 +9,7 @@ import gemmi
 import numpy as np
 import pytest
 from Bio.PDB import MMCIFParser, PDBParser
+from listening import listening
 from predicting import small_config
 from synthetic import chain, write_shard
 
@@ -42,9 +43,9 @@ def with_settings(model, **settings):
 
 
 def go(path, model, folder, **options):
-    said = []
     job = options.pop("job", None) or Job([model])
-    outcome = predict_all(targets_of(path), job, folder, progress=False, say=said.append, **options)
+    with listening() as said:
+        outcome = predict_all(targets_of(path), job, folder, progress=False, **options)
     return outcome, said
 
 

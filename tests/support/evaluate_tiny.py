@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
+from listening import listening
 from synthetic import chain, write_shard
 from tiny import tiny_config
 
 from tffold.config import Config
 from tffold.train.evaluation import ChainEvaluation
-from tffold.train.parts import alphafold_parts
-from tffold.train.strategy import build_strategy
+from tffold.train.run import build_trainer
+from tffold.train.strategy import build_cluster
+from tffold.train.task import alphafold_task
 from tffold.train.trainer import AlphaFoldTrainer
 
 LENGTHS = {"short_A": 30, "middle_A": 36, "blind_A": 38, "large_A": 50, "long_A": 60}
@@ -31,7 +33,7 @@ class Run:
     config: Config
     trainer: AlphaFoldTrainer
     evaluation: ChainEvaluation
-    said: list[str] = field(default_factory=list)
+    said: list[str]
 
 
 def made(shard: Path, strategy: str = "single", replicas: int = 1) -> Config:
@@ -55,18 +57,13 @@ def tiny_run(folder: Path, strategy: str = "single", replicas: int = 1) -> Run:
     chains = [chain(size, chain_id=name, seed=size) for name, size in LENGTHS.items()]
     chains[2]["all_atom_mask"] = np.zeros_like(chains[2]["all_atom_mask"])
     config = made(write_shard(folder / "chains.tfrecord", chains), strategy, replicas)
-    where, parts = build_strategy(config.train), alphafold_parts()
-    with where.scope():
-        network = parts.network(config)
-        trainer = AlphaFoldTrainer(
-            network, config, where, parts.loss_fn(config), parts.metric_fn(config)
-        )
+    trainer = build_trainer(config, alphafold_task(), build_cluster(config.train))
     rng = np.random.default_rng(0)
     for variable in trainer.state_variables.average:
         noise = rng.standard_normal(variable.shape).astype("float32")
         variable.assign(variable.numpy() + 0.02 * noise)
-    said: list[str] = []
-    return Run(config, trainer, ChainEvaluation(config, trainer, said.append), said)
+    with listening() as said:
+        return Run(config, trainer, ChainEvaluation(config, trainer), said)
 
 
 def main(folder: str, out: str) -> None:

@@ -150,7 +150,7 @@ class FakeEvaluation:
             yield result
 
 
-def fake_evaluation(config: Config, trainer, say):
+def fake_evaluation(config: Config, trainer):
     """None, as of the real one, without ``data.validation``."""
     return FakeEvaluation(trainer) if config.data.validation else None
 

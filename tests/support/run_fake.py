@@ -23,17 +23,19 @@ from fake import (
 )
 
 from records.errors import InputError
+from tffold import logs
 from tffold.train.callbacks import NonFiniteError
-from tffold.train.run import Parts, train
+from tffold.train.run import train
+from tffold.train.task import Task
 
 
-def fake_parts(poison: frozenset[int] = frozenset(), dropout: float = 0.3) -> Parts:
+def fake_task(poison: frozenset[int] = frozenset(), dropout: float = 0.3) -> Task:
     def network(config):
         built = FakeNetwork(dropout, config.train.seed)
         built.build()
         return built
 
-    return Parts(
+    return Task(
         network=network,
         dataset=lambda config: fake_dataset(config, poison),
         loss_fn=lambda config: fake_loss,
@@ -49,6 +51,7 @@ def main(devices: int, out: str, *rest: str) -> int:
     tf.config.set_logical_device_configuration(
         cpu, [tf.config.LogicalDeviceConfiguration()] * devices
     )
+    logs.show()
     flags = dict(word[2:].partition("=")[::2] for word in rest if word.startswith("--"))
     fields = dict(word.split("=", 1) for word in rest if not word.startswith("--"))
     values = {name: json.loads(v) if v[:1] in "-0123456789" else v for name, v in fields.items()}
@@ -62,12 +65,7 @@ def main(devices: int, out: str, *rest: str) -> int:
     if "validate" in flags:
         config.data.validation, config.validation.every = ["made up"], int(flags["validate"])
     try:
-        outcome = train(
-            config,
-            fake_parts(poison),
-            callbacks=callbacks,
-            say=lambda line: print(line, flush=True),
-        )
+        outcome = train(config, fake_task(poison), callbacks=callbacks)
     except (InputError, NonFiniteError) as error:
         print(f"error: {error}", flush=True)
         return 2

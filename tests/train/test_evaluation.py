@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from evaluate_tiny import LENGTHS, made, tiny_run
+from listening import listening
 
 from tffold import metrics
 from tffold.data import pipeline
@@ -34,7 +35,10 @@ def run(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def results(run):
-    return {r.chain_id: r for r in run.evaluation.evaluate(range(3), draw=True)}
+    with listening() as said:
+        found = {r.chain_id: r for r in run.evaluation.evaluate(range(3), draw=True)}
+    run.said += said
+    return found
 
 
 def test_whole_chains_up_to_the_longest_allowed(run, results):
@@ -112,11 +116,11 @@ def test_chosen_chains_are_drawn_without_padding_and_superposed(run, results):
 def test_drawn_chains_default_to_the_shortest(run):
     config = made(Path(run.config.data.validation[0]))
     config.validation.draw_chains, config.validation.draw_count = [], 2
-    evaluation = ChainEvaluation(config, run.trainer, print)
+    evaluation = ChainEvaluation(config, run.trainer)
     assert [evaluation.chain_ids[i] for i in evaluation.drawn] == ["short_A", "middle_A"]
-    said = []
     config.validation.draw_chains = ["1xyz_A", "large_A"]
-    evaluation = ChainEvaluation(config, run.trainer, said.append)
+    with listening() as said:
+        evaluation = ChainEvaluation(config, run.trainer)
     assert [evaluation.chain_ids[i] for i in evaluation.drawn] == ["large_A"]
     assert any("1xyz_A" in line for line in said)
 

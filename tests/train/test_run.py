@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from fake import fake_config
-from run_fake import fake_parts
+from listening import listening
+from run_fake import fake_task
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from records.errors import InputError
@@ -24,10 +25,8 @@ def go(folder, poison=(), callbacks=(), allow=False, model=None, **fields):
     config = fake_config(run_dir=str(folder), **fields)
     for name, value in (model or {}).items():
         setattr(config.model, name, value)
-    said = []
-    outcome = train(
-        config, fake_parts(frozenset(poison), dropout=0.0), allow, callbacks, said.append
-    )
+    with listening() as said:
+        outcome = train(config, fake_task(frozenset(poison), dropout=0.0), allow, callbacks)
     state = {name: keras.ops.convert_to_numpy(v) for name, v in outcome.trainer.named_state()}
     return state, said, outcome
 

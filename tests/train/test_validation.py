@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from fake import FakeEvaluation, fake_config
-from run_fake import fake_parts
+from listening import listening
+from run_fake import fake_task
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from records import durable
@@ -35,22 +36,23 @@ def settings(folder, every=2, patience=0, **fields):
     return config
 
 
-def parts_with(scores, made, drawn=()):
-    """Toy parts whose evaluations have these scores; ``made`` collects them."""
+def task_with(scores, made, drawn=()):
+    """Toy task whose evaluations have these scores; ``made`` collects them."""
 
-    def evaluation(config, trainer, say):
+    def evaluation(config, trainer):
         made.append(FakeEvaluation(trainer, scores, drawn))
         return made[-1]
 
-    parts = fake_parts(dropout=0.0)
-    return parts.__class__(**{**parts.__dict__, "evaluation": evaluation})
+    task = fake_task(dropout=0.0)
+    return task.__class__(**{**task.__dict__, "evaluation": evaluation})
 
 
 def go(folder, scores=None, callbacks=(), drawn=(), **fields):
-    made, said = [], []
-    outcome = train(
-        settings(folder, **fields), parts_with(scores, made, drawn), False, callbacks, said.append
-    )
+    made = []
+    with listening() as said:
+        outcome = train(
+            settings(folder, **fields), task_with(scores, made, drawn), False, callbacks
+        )
     state = {name: keras.ops.convert_to_numpy(v) for name, v in outcome.trainer.named_state()}
     return state, said, outcome, made[0]
 
@@ -69,7 +71,7 @@ def test_means_leave_out_what_a_chain_has_not():
         ChainResult("a", 5, {"x": 1.0, "y": math.nan}),
         ChainResult("b", 5, {"x": 4.0, "z": 2.0}),
     ]
-    summary = validation.summarise(7, chains, 0.0)
+    summary = validation.mean_over_chains(7, chains, 0.0)
     assert summary.means == {"x": 2.5, "z": 2.0}
     assert summary.counts == {"x": 2, "z": 1}
 
@@ -309,10 +311,10 @@ def test_a_checkpoint_is_evaluated_by_itself(tmp_path):
     go(tmp_path, steps=4)
     during = json.loads((tmp_path / "validation/step-00000004/validation.json").read_text())
     for source in ("", "checkpoints/step-00000004", "best"):
-        said = []
         config = settings(tmp_path / "alone")
-        parts = parts_with(None, [], drawn=[0])
-        summary = validate(config, parts, str(tmp_path / source), said.append)
+        task = task_with(None, [], drawn=[0])
+        with listening() as said:
+            summary = validate(config, task, str(tmp_path / source))
         expected = progress(tmp_path, 4)["best_step"] if source == "best" else 4
         assert summary.step == expected
         assert any("lddt_ca" in line for line in said)
@@ -326,9 +328,9 @@ def test_a_checkpoint_is_evaluated_by_itself(tmp_path):
 
 def test_weights_to_evaluate_must_exist_and_fit(tmp_path):
     with pytest.raises(InputError, match="nowhere: neither a checkpoint"):
-        validate(settings(tmp_path), fake_parts(), str(tmp_path / "nowhere"), print)
+        validate(settings(tmp_path), fake_task(), str(tmp_path / "nowhere"))
     with pytest.raises(InputError, match="nothing to validate on"):
-        validate(fake_config(run_dir=str(tmp_path)), fake_parts(), str(tmp_path), print)
+        validate(fake_config(run_dir=str(tmp_path)), fake_task(), str(tmp_path))
 
 
 def test_chosen_steps_are_profiled(tmp_path):

@@ -8,6 +8,7 @@ import os
 
 import numpy as np
 import pytest
+from listening import listening
 
 from tffold.weights import checkpoint
 from tffold.weights.checkpoint import CheckpointError
@@ -117,8 +118,8 @@ def other_format(folder):
 def test_damage_falls_back_to_the_one_before_and_says_so(tmp_path, damage):
     save(tmp_path, 1)
     damage(save(tmp_path, 2))
-    said = []
-    loaded = checkpoint.load_latest(tmp_path, said.append)
+    with listening() as said:
+        loaded = checkpoint.load_latest(tmp_path)
     assert loaded.step == 1
     assert len(said) == 1 and "step-00000002" in said[0] and "falling back" in said[0]
 
@@ -126,7 +127,7 @@ def test_damage_falls_back_to_the_one_before_and_says_so(tmp_path, damage):
 def test_all_damaged_is_an_error(tmp_path):
     flip_array(save(tmp_path, 1))
     with pytest.raises(CheckpointError, match="none of its 1"):
-        checkpoint.load_latest(tmp_path, lambda line: None)
+        checkpoint.load_latest(tmp_path)
 
 
 def test_no_checkpoint_yet(tmp_path):

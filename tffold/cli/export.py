@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from records.errors import InputError
+from tffold import logs
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -23,6 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--raw", action="store_true", help="the weights themselves, not their moving average"
     )
     options = parser.parse_args(arguments)
+    logs.show()
     try:
         from tffold.weights.npz import read_checkpoint, write_npz
 

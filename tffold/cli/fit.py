@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from records.errors import InputError
+from tffold import logs
 from tffold.config_file import load_config
 
 EXIT_INPUT = 2  # something that the user can mend
@@ -27,25 +28,27 @@ NO_TENSORFLOW = (
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
     options = _parser().parse_args(arguments)
+    logs.show()
     try:
         config = load_config(options.config, options.overrides)
         if importlib.util.find_spec("tensorflow") is None:
             raise InputError(NO_TENSORFLOW)
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         from tffold.train.callbacks import NonFiniteError
-        from tffold.train.parts import alphafold_parts
-        from tffold.train.run import summary_lines, train, validate
+        from tffold.train.run import train, validate
+        from tffold.train.summary import summary_lines
+        from tffold.train.task import alphafold_task
 
         if options.plan:
             from tffold.plan import report
 
-            fits = report.run(config, alphafold_parts(), options.plan, say=_say)
+            fits = report.run(config, alphafold_task(), options.plan)
             return 0 if fits else EXIT_DOES_NOT_FIT
         if options.validate:
-            validate(config, alphafold_parts(), options.validate, say=_say)
+            validate(config, alphafold_task(), options.validate)
             return 0
         try:
-            outcome = train(config, alphafold_parts(), options.allow_config_change, say=_say)
+            outcome = train(config, alphafold_task(), options.allow_config_change)
         except NonFiniteError as error:
             print(f"error: {error}", file=sys.stderr)
             return EXIT_NON_FINITE
@@ -55,13 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     for line in summary_lines(outcome.summary):
-        _say(line)
+        print(line)
     codes = {0: 0, signal.SIGTERM: EXIT_PREEMPTED, signal.SIGINT: EXIT_INTERRUPTED}
     return codes[outcome.signal]
-
-
-def _say(line: str) -> None:
-    print(line, flush=True)
 
 
 def _parser() -> argparse.ArgumentParser:

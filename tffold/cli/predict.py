@@ -11,6 +11,7 @@ from pathlib import Path
 
 from records.cli import add_search_arguments, iso_date, search_options
 from records.errors import InputError
+from tffold import logs
 from tffold.cli.fit import EXIT_INPUT, EXIT_INTERRUPTED, NO_TENSORFLOW
 from tffold.config_file import load_config
 from tffold.predict import compile_cache
@@ -29,6 +30,7 @@ EXAMPLE = """examples:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
     options = _parser().parse_intermixed_args(arguments)
+    logs.show()
     try:
         overrides = [text for text in options.configs if _is_override(text)]
         files = [text for text in options.configs if not _is_override(text)]

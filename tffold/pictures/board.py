@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -14,25 +15,25 @@ from tensorboard.plugins.mesh import summary_v2 as mesh_plugin
 from tffold.pictures import plots
 from tffold.pictures.tubes import Mesh
 
+_LOG = logging.getLogger(__name__)
 CANNOT_WRITE = "logs cannot be written"
 _CAMERA = {"camera": {"cls": "PerspectiveCamera", "fov": 45}}
 
 
-class Guard:
-    """Runs what may fail without harm: the first failure of each kind is said, none is raised."""
+class BestEffort:
+    """Runs what may fail without harm: the first failure of each kind is told, none is raised."""
 
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self.say = say
+    def __init__(self) -> None:
         self.failed: set[str] = set()
 
     def __call__(self, what: str, action: Callable[[], object]) -> None:
-        """``action()``; if it fails, says that ``what`` cannot be done."""
+        """``action()``; if it fails, tells that ``what`` cannot be done."""
         try:
             action()
         except Exception as error:  # whatever it is, hours of training are worth more
             if what not in self.failed:
                 reason = " ".join(str(error).split()) or type(error).__name__
-                self.say(f"warning: {what} ({reason}); training goes on")
+                _LOG.warning("%s (%s); training goes on", what, reason)
             self.failed.add(what)
 
 
@@ -41,11 +42,11 @@ class Board:
 
     Args:
       folder: of the event files; None writes nothing.
-      guard: what failures go through.
+      best_effort: what failures go through.
     """
 
-    def __init__(self, folder: Path | None, guard: Guard) -> None:
-        self.guard = guard
+    def __init__(self, folder: Path | None, best_effort: BestEffort) -> None:
+        self.best_effort = best_effort
         self._writer: tf.summary.SummaryWriter | None = None
         if folder is not None:
             self._try(lambda: setattr(self, "_writer", tf.summary.create_file_writer(str(folder))))
@@ -66,7 +67,7 @@ class Board:
             figure = draw()
             self._write(step, lambda: tf.summary.image(name, plots.to_array(figure)[None]))
 
-        self.guard(f"'{name.rpartition('/')[2]}' cannot be drawn", action)
+        self.best_effort(f"'{name.rpartition('/')[2]}' cannot be drawn", action)
 
     def mesh(self, step: int, name: str, make: Callable[[], Mesh]) -> None:
         """Coloured triangles, to be turned about in the browser."""
@@ -84,7 +85,7 @@ class Board:
                 ),
             )
 
-        self.guard(f"'{name.rpartition('/')[2]}' cannot be drawn", action)
+        self.best_effort(f"'{name.rpartition('/')[2]}' cannot be drawn", action)
 
     def hparams(self, values: Mapping[str, bool | int | float | str]) -> None:
         self._write(0, lambda: hparams_api.hparams(dict(values)))
@@ -108,4 +109,4 @@ class Board:
         self._try(write)
 
     def _try(self, action: Callable[[], object]) -> None:
-        self.guard(CANNOT_WRITE, action)
+        self.best_effort(CANNOT_WRITE, action)

@@ -10,8 +10,8 @@ import tensorflow as tf
 from tffold.config import Config
 from tffold.data.recipe import Recipe
 from tffold.train.optimizer import TrainState
-from tffold.train.run import Parts
 from tffold.train.step import Batch, TrainingStep
+from tffold.train.task import Task
 
 
 @dataclass(frozen=True)
@@ -43,14 +43,14 @@ def state_specs(parameters: list[tf.Variable]) -> TrainState:
     return TrainState(arrays, moment, moment, list(arrays), counter, counter)
 
 
-def lower_step(config: Config, parts: Parts, local_batch: int, platform: str = "CPU") -> Lowered:
+def lower_step(config: Config, task: Task, local_batch: int, platform: str = "CPU") -> Lowered:
     """Lowers ``TrainingStep.pure`` on ``local_batch`` examples with static shapes.
 
     What a core does of a step, but for the sum over cores. ``platform`` decides which kernels
     TensorFlow lowers from; ``TPU`` needs TensorFlow's TPU build.
     """
-    network = parts.network(config)
-    step = TrainingStep(network, config, parts.loss_fn(config), parts.metric_fn(config))
+    network = task.network(config)
+    step = TrainingStep(network, config, task.loss_fn(config), task.metric_fn(config))
     state = state_specs(network.trainable_variables)
     specs = (state, batch_specs(config, local_batch))
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import copy
 import importlib.util
 import json
+import logging
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,11 @@ from records.errors import InputError
 from tffold.config import Config
 from tffold.plan.hlo import Program
 from tffold.plan.lower import lower_step
-from tffold.train.run import Parts
+from tffold.train.task import Task
 
 GIB = 2**30
 SLICE_MIB = 16  # what the plan tries where a configuration does not fit
-Say = Callable[[str], None]
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ def chip_of(topology: str) -> tuple[Chip, str]:
     return CHIPS[name], topology if ":" in topology else CHIPS[name].topology
 
 
-def make_plan(config: Config, parts: Parts, topology: str) -> Plan:
+def make_plan(config: Config, task: Task, topology: str) -> Plan:
     """Lowers the step, compiles it for the TPU and counts.
 
     Raises:
@@ -97,7 +98,7 @@ def make_plan(config: Config, parts: Parts, topology: str) -> Plan:
             raise InputError(f"--plan needs {module}", mend="pip install 'tffold[plan]'")
     _, topology = chip_of(topology)
     local_batch = max(1, config.train.batch_size // _cores(topology))
-    lowered = lower_step(config, parts, local_batch)
+    lowered = lower_step(config, task, local_batch)
     mean_recycles = config.model.num_recycle / 2
     with tempfile.TemporaryDirectory() as folder:
         program, result, text = (Path(folder) / n for n in ("program", "result", "text"))
@@ -180,19 +181,20 @@ def lines(plan: Plan, chip: Chip, topology: str) -> Iterator[str]:
         yield f"compile time  {c['compile_seconds']:.0f} s here"
 
 
-def run(config: Config, parts: Parts, topology: str, say: Say) -> bool:
-    """Plans, and says it; where it does not fit, what each knob would bring. Whether it fits."""
+def run(config: Config, task: Task, topology: str) -> bool:
+    """Plans, and logs it; where it does not fit, what each knob would bring. Whether it fits."""
     chip, topology = chip_of(topology)
-    say(f"compiling the training step for {topology}; this takes minutes")
-    plan = make_plan(config, parts, topology)
+    _LOG.info("compiling the training step for %s; this takes minutes", topology)
+    plan = make_plan(config, task, topology)
     for line in lines(plan, chip, topology):
-        say(line)
+        _LOG.info(line)
     if not plan.fits:
-        say("what would bring how much:")
+        _LOG.info("what would bring how much:")
         for name, changed in knobs(config):
-            other = make_plan(changed, parts, topology)
+            other = make_plan(changed, task, topology)
             verdict = "fits" if other.fits else "does not fit"
-            say(f"  {name:28} {_gb(other.total)} ({other.total / plan.total:.0%}), {verdict}")
+            part = f"{_gb(other.total)} ({other.total / plan.total:.0%})"
+            _LOG.info("  %-28s %s, %s", name, part, verdict)
     return plan.fits
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -23,7 +24,7 @@ from tffold.predict.targets import Raw, Target
 RELAX_CHOICES = ("none", "best", "all")
 SUMMARY_FILE = "summary.json"
 
-Say = Callable[[str], None]
+_LOG = logging.getLogger(__name__)
 # What distillation adds to a target's folder: (folder, target, raw features, ranked predictions).
 Extra = Callable[[Path, Target, Raw, Sequence[Prediction]], None]
 
@@ -77,7 +78,6 @@ def predict_all(
     *,
     overwrite: bool = False,
     progress: bool = True,
-    say: Say = print,
 ) -> Outcome:
     """Every target's structures below ``folder``/<target>; a target that fails stops no other.
 
@@ -105,7 +105,7 @@ def predict_all(
                 problem = _attempt(target, job, place)
                 if problem:
                     outcome.failed[target.name] = problem
-                    tqdm.write(f"failed: {problem}") if progress else say(f"failed: {problem}")
+                    _LOG.info("failed: %s", problem)
                 else:
                     outcome.predicted.append(target.name)
             bar.update()

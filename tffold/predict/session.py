@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tffold.config import Config
@@ -10,6 +11,8 @@ from tffold.predict.distill import Distillation
 from tffold.predict.models import load_models
 from tffold.predict.run import Job, Outcome, predict_all
 from tffold.predict.targets import Evidences, find_targets
+
+_LOG = logging.getLogger(__name__)
 
 
 def predict(
@@ -25,7 +28,6 @@ def predict(
     reference: str = "",
     overwrite: bool = False,
     progress: bool = True,
-    say: Callable[[str], None] = print,
 ) -> Outcome:
     """Predicts ``inputs`` with the models of ``configs`` and their parameters ``sources``.
 
@@ -40,8 +42,8 @@ def predict(
     distillation = Distillation.open(first, output, reference) if distill else None
     models = load_models(configs, sources, raw)
     job = Job(models, relax, distillation.write if distillation else None)
-    outcome = predict_all(targets, job, output, overwrite=overwrite, progress=progress, say=say)
-    say(outcome.line())
+    outcome = predict_all(targets, job, output, overwrite=overwrite, progress=progress)
+    _LOG.info(outcome.line())
     if distillation is not None:
-        say(distillation.finish(outcome.predicted + outcome.skipped))
+        _LOG.info(distillation.finish(outcome.predicted + outcome.skipped))
     return outcome

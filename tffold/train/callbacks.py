@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 from collections.abc import Callable
 
@@ -11,22 +12,21 @@ from tffold.config import Config
 from tffold.train.feed import Feed
 from tffold.train.step import BAD_EXAMPLES
 
+_LOG = logging.getLogger(__name__)
 PROBE = "probe/"
-Say = Callable[[str], None]
 
 
 class NonFiniteError(RuntimeError):
     """Loss or gradient was not finite for too many steps in a row."""
 
 
-class NonFiniteGuard(keras.callbacks.Callback):
+class StopOnNonFinite(keras.callbacks.Callback):
     """Names the chains behind a skipped update; gives up after N of them in a row."""
 
-    def __init__(self, feed: Feed, config: Config, say: Say) -> None:
+    def __init__(self, feed: Feed, config: Config) -> None:
         super().__init__()
         self.feed = feed
         self.limit = config.train.max_non_finite_steps
-        self.say = say
         self.in_a_row = 0
         self.chains: list[str] = []
 
@@ -38,9 +38,8 @@ class NonFiniteGuard(keras.callbacks.Callback):
         bad = [names[index] for index in self.model.bad_examples]
         self.in_a_row += 1
         self.chains += [name for name in bad if name not in self.chains]
-        self.say(
-            f"warning: step {batch}: loss or gradient not finite for {', '.join(bad)}; "
-            "update skipped"
+        _LOG.warning(
+            "step %d: loss or gradient not finite for %s; update skipped", batch, ", ".join(bad)
         )
         if self.in_a_row >= self.limit:
             raise NonFiniteError(
@@ -105,9 +104,8 @@ class StopOnSignal(keras.callbacks.Callback):
     ``caught`` is the signal's number then, 0 before. A second SIGINT interrupts at once.
     """
 
-    def __init__(self, say: Say) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.say = say
         self.caught = 0
         self._before: dict[int, object] = {}
 
@@ -123,4 +121,4 @@ class StopOnSignal(keras.callbacks.Callback):
         self.caught = number
         self.model.stop_training = True
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        self.say(f"{signal.Signals(number).name}: saving and stopping after this step")
+        _LOG.info("%s: saving and stopping after this step", signal.Signals(number).name)

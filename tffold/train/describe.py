@@ -14,10 +14,11 @@ from tffold import config_file
 from tffold.config import Config
 from tffold.data.reader import RecordSet
 from tffold.train.norms import parameters_by_module
+from tffold.train.strategy import Cluster
 from tffold.weights.checkpoint import versions
 
 _SECTIONS = ("train.", "loss.")
-_PLACES = ("train.run_dir", "train.tpu")  # say nothing about the training
+_NOT_COMPARED = ("train.run_dir", "train.tpu")  # where a run is says nothing about it
 
 
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -30,15 +31,15 @@ def settings(config: Config) -> str:
     return f"```yaml\n{config_file.to_yaml(config)}```"
 
 
-def environment(strategy: tf.distribute.Strategy) -> str:
+def environment(cluster: Cluster) -> str:
     """What the run runs on."""
     devices = [device.name for device in tf.config.list_logical_devices()]
     rows = [
         *versions().items(),
         ("system", platform.platform()),
         ("processor cores", len(os.sched_getaffinity(0))),
-        ("strategy", type(strategy).__name__),
-        ("replicas", strategy.num_replicas_in_sync),
+        ("strategy", type(cluster.strategy).__name__),
+        ("replicas", cluster.num_replicas),
         ("devices", ", ".join(devices)),
     ]
     return markdown_table(("what", "value"), rows)
@@ -48,8 +49,8 @@ def model_table(network: keras.layers.Layer) -> str:
     """Parameters of every module."""
     variables = network.trainable_variables
     rows = []
-    for module, places in parameters_by_module(variables).items():
-        sizes = [int(np.prod(variables[i].shape)) for i in places]
+    for module, indices in parameters_by_module(variables).items():
+        sizes = [int(np.prod(variables[i].shape)) for i in indices]
         rows.append((module, len(sizes), f"{sum(sizes):,}"))
     total = sum(int(np.prod(variable.shape)) for variable in variables)
     rows.append(("**all**", len(variables), f"{total:,}"))
@@ -59,14 +60,14 @@ def model_table(network: keras.layers.Layer) -> str:
 def data_table(sets: Mapping[str, RecordSet | None]) -> str:
     """Sizes of the record sets, by what they are for; smallest, median and largest."""
 
-    def spread(values: np.ndarray) -> str:
+    def quantiles(values: np.ndarray) -> str:
         return " / ".join(f"{x:g}" for x in np.percentile(values, [0, 50, 100]))
 
     rows = []
     for name, records in sets.items():
         if records is not None:
             columns = (records.num_res, records.num_msa, records.num_templates)
-            rows.append((name, records.name, len(records), *map(spread, columns)))
+            rows.append((name, records.name, len(records), *map(quantiles, columns)))
     head = ("set", "shards", "chains", "residues", "alignment rows", "templates")
     return markdown_table(head, rows)
 
@@ -77,7 +78,7 @@ def hyperparameters(config: Config) -> dict[str, bool | int | float | str]:
     chosen = {
         name: value
         for name, value in now.items()
-        if name not in _PLACES and (name.startswith(_SECTIONS) or value != default[name])
+        if name not in _NOT_COMPARED and (name.startswith(_SECTIONS) or value != default[name])
     }
     return {
         name: ", ".join(map(str, value)) if isinstance(value, list) else value

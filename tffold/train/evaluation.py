@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -21,9 +22,9 @@ from tffold.losses.table import compute_losses
 from tffold.losses.violations import find_violations, violation_metrics
 from tffold.model.alphafold import select_pass
 from tffold.train.feed import next_element
-from tffold.train.strategy import local_replicas, local_values, spread
 from tffold.train.trainer import AlphaFoldTrainer
 
+_LOG = logging.getLogger(__name__)
 CA = chemistry.ATOM_ORDER["CA"]
 Arrays = dict[str, np.ndarray]
 
@@ -63,17 +64,14 @@ class ChainEvaluation:
     damaged records where they are skipped, yield nothing.
 
     Args:
-      trainer: holds the weights and the strategy.
-      say: told of what is left out.
+      trainer: holds the weights and the cluster.
 
     Raises:
       InputError: shards that cannot be read.
     """
 
-    def __init__(
-        self, config: Config, trainer: AlphaFoldTrainer, say: Callable[[str], None]
-    ) -> None:
-        self.config, self.trainer, self.say = config, trainer, say
+    def __init__(self, config: Config, trainer: AlphaFoldTrainer) -> None:
+        self.config, self.trainer = config, trainer
         self.data = config.data
         # No cell is masked, so there is nothing to guess.
         self.loss = dataclasses.replace(config.loss, masked_msa_weight=0.0)
@@ -83,17 +81,19 @@ class ChainEvaluation:
         settings = config.validation
         whole = [i for i, size in enumerate(records.num_res) if size <= settings.max_length]
         if len(whole) < len(records):
-            say(
-                f"validation leaves out {len(records) - len(whole)} of {len(records)} chains: "
-                f"longer than validation.max_length={settings.max_length}"
+            _LOG.info(
+                "validation leaves out %d of %d chains: longer than validation.max_length=%d",
+                len(records) - len(whole),
+                len(records),
+                settings.max_length,
             )
         # Shortest first: chains of one bucket, and so of one compiled program, stand together.
-        self.places = sorted(whole, key=lambda i: (records.num_res[i], i))
-        self.chain_ids = [records.chain_id[i] for i in self.places]
-        self.sizes = [int(records.num_res[i]) for i in self.places]
-        self.drawn = _drawn(self.chain_ids, settings.draw_chains, settings.draw_count, say)
+        self.indices = sorted(whole, key=lambda i: (records.num_res[i], i))
+        self.chain_ids = [records.chain_id[i] for i in self.indices]
+        self.sizes = [int(records.num_res[i]) for i in self.indices]
+        self.drawn = _drawn(self.chain_ids, settings.draw_chains, settings.draw_count)
         self._datasets: dict[tuple, tf.data.Dataset] = {}
-        strategy = trainer.strategy
+        strategy = trainer.cluster.strategy
         self._pass = tf.function(
             lambda *inputs: strategy.run(self._replica_pass, inputs), autograph=False
         )
@@ -131,7 +131,7 @@ class ChainEvaluation:
             self._datasets[key] = pipeline.validation_dataset(
                 dataclasses.replace(self.data, mask_msa_in_inference=masked),
                 num_recycle=num_recycle,
-                chosen=[self.places[i] for i in chosen],
+                chosen=[self.indices[i] for i in chosen],
             )
         group: list[tuple[str, dict[str, tf.Tensor]]] = []
         iterator = iter(self._datasets[key])
@@ -142,7 +142,7 @@ class ChainEvaluation:
                 yield group
                 group = []
             group.append((chain_id, features))
-            if len(group) == local_replicas(self.trainer.strategy):
+            if len(group) == self.trainer.cluster.local_replicas:
                 yield group
                 group = []
         if group:
@@ -168,10 +168,10 @@ class ChainEvaluation:
 
     def _local(self, function: Callable, *inputs: list[Any]) -> list[Any]:
         """``function`` on the replicas; idle ones repeat the first chain."""
-        strategy, count = self.trainer.strategy, len(inputs[0])
-        idle = local_replicas(strategy) - count
-        results = function(*(spread(strategy, one + [one[0]] * idle) for one in inputs))
-        return local_values(strategy, results)[:count]
+        cluster, count = self.trainer.cluster, len(inputs[0])
+        idle = cluster.local_replicas - count
+        results = function(*(cluster.to_replicas(one + [one[0]] * idle) for one in inputs))
+        return cluster.from_replicas(results)[:count]
 
     def _replica_pass(self, batch: Any, previous: Any) -> Any:
         average = [tf.convert_to_tensor(v.value) for v in self.trainer.state_variables.average]
@@ -201,7 +201,7 @@ class ChainEvaluation:
         batch = {name: np.asarray(value) for name, value in batch.items()}
         num_res = int(batch["seq_length"])
         if not batch["all_atom_mask"][:, CA].any():
-            self.say(f"warning: validation leaves out {chain_id}: no Cα of it is known")
+            _LOG.warning("validation leaves out %s: no Cα of it is known", chain_id)
             return None
         numbers = metrics.chain_metrics(outputs, batch, self.config.model.heads)
         if "predicted_tm" in numbers:
@@ -273,12 +273,10 @@ def _small(outputs: dict[str, Any]) -> dict[str, Any]:
     return {"structure_module": {"final_atom_positions": structure}} | found
 
 
-def _drawn(
-    chain_ids: list[str], wanted: list[str], count: int, say: Callable[[str], None]
-) -> list[int]:
-    """Places of the chains to draw."""
+def _drawn(chain_ids: list[str], wanted: list[str], count: int) -> list[int]:
+    """Indices of the chains to draw."""
     missing = [name for name in wanted if name not in chain_ids]
     if missing:
-        say(f"warning: 'validation.draw_chains': not validated: {', '.join(missing)}")
+        _LOG.warning("'validation.draw_chains': not validated: %s", ", ".join(missing))
     found = [i for i, name in enumerate(chain_ids) if name in wanted]
     return found if wanted else list(range(min(count, len(chain_ids))))

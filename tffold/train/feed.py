@@ -10,6 +10,7 @@ from typing import Protocol
 import tensorflow as tf
 
 from records.errors import InputError
+from tffold.train.strategy import Cluster
 
 CHAIN_ID = "chain_id"
 
@@ -36,9 +37,9 @@ class Feed:
     again, because the data are a function of the step.
     """
 
-    def __init__(self, factory: DatasetFactory, strategy: tf.distribute.Strategy) -> None:
+    def __init__(self, factory: DatasetFactory, cluster: Cluster) -> None:
         self.factory = factory
-        self.strategy = strategy
+        self.cluster = cluster
         self.wait_seconds = 0.0
 
     def batches(self, start_step: int) -> Iterator[object]:
@@ -56,16 +57,14 @@ class Feed:
         return [name.decode() for name in element[CHAIN_ID].numpy().tolist()]
 
     def _distributed(self, start_step: int) -> tf.data.Dataset:
-        if isinstance(self.strategy, _DISTRIBUTED):
-            return self.strategy.distribute_datasets_from_function(
-                lambda context: self._per_replica(
-                    start_step,
-                    context.num_input_pipelines,
-                    context.input_pipeline_id,
-                    context.num_replicas_in_sync // context.num_input_pipelines,
-                )
+        return self.cluster.distribute(
+            lambda context: self._per_replica(
+                start_step,
+                context.num_input_pipelines,
+                context.input_pipeline_id,
+                context.num_replicas_in_sync // context.num_input_pipelines,
             )
-        return self._per_replica(start_step, 1, 0, 1)
+        )
 
     def _per_replica(
         self, start_step: int, num_shards: int, shard_index: int, replicas: int
@@ -97,10 +96,3 @@ def next_element(iterator: Iterator, *default: object) -> object:
         if found is None:
             raise
         raise InputError(found.group(1)) from None
-
-
-_DISTRIBUTED = (
-    tf.distribute.MirroredStrategy,
-    tf.distribute.MultiWorkerMirroredStrategy,
-    tf.distribute.TPUStrategy,
-)

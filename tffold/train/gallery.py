@@ -16,7 +16,7 @@ from tffold.structures import files as structure_files
 from tffold.train.evaluation import CA, Arrays, ChainResult
 
 
-def hang(board: Board, step: int, result: ChainResult) -> None:
+def show_chain(board: Board, step: int, result: ChainResult) -> None:
     """All pictures of one drawn chain."""
     chain_id, arrays = result.chain_id, result.drawing
     for name, draw in pictures(result).items():

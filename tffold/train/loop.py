@@ -10,7 +10,6 @@ import time
 from collections.abc import Sequence
 
 import keras
-import tensorflow as tf
 
 from tffold.config import Config
 from tffold.train.feed import Feed
@@ -34,7 +33,7 @@ def fit(
     trainer.stop_training = False
     watchers = keras.callbacks.CallbackList(list(callbacks), model=trainer, add_history=False)
     watchers.on_train_begin()
-    alone = not isinstance(trainer.strategy, tf.distribute.MultiWorkerMirroredStrategy)
+    alone = trainer.cluster.num_processes == 1
     step = trainer.step
     batches = feed.batches(step)
     stopped = step >= train.steps or (alone and trainer.stop_training)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import keras
@@ -13,12 +14,13 @@ import tensorflow as tf
 
 from records.durable import write_whole
 from tffold.config import Config
-from tffold.pictures.board import CANNOT_WRITE, Board, Guard
+from tffold.pictures.board import CANNOT_WRITE, BestEffort, Board
 from tffold.train import describe
 from tffold.train.loop import SECONDS, WAIT
 from tffold.train.norms import GRADIENT, UPDATE, is_logged
 from tffold.train.step import BAD_EXAMPLES, TOTAL
 
+_LOG = logging.getLogger(__name__)
 METRICS_FILE, TENSORBOARD_FOLDER = "metrics.jsonl", "tensorboard"
 STATM = Path("/proc/self/statm")  # Linux: sizes in pages, the second what is in memory
 LDDT = "metric/lddt_ca"
@@ -30,31 +32,29 @@ class Monitor(keras.callbacks.Callback):
     Trouble in writing is told once and training goes on.
 
     Args:
+      best_effort: what failures go through.
       texts: told to TensorBoard when training begins, Markdown by name.
-      guard: what failures go through.
     """
 
     def __init__(
         self,
         run_dir: Path,
         config: Config,
-        say: Callable[[str], None],
+        best_effort: BestEffort,
         texts: Mapping[str, str] | None = None,
-        guard: Guard | None = None,
     ) -> None:
         super().__init__()
         self.run_dir = Path(run_dir)
         self.config = config
-        self.say = say
         self.texts = texts or {}
-        self.guard = guard or Guard(say)
+        self.best_effort = best_effort
         self.window: list[dict[str, float]] = []
-        self.board = Board(None, self.guard)
+        self.board = Board(None, self.best_effort)
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         step = self.model.step
-        self.guard(CANNOT_WRITE, lambda: keep_lines(self.run_dir / METRICS_FILE, step))
-        self.board = Board(self.run_dir / TENSORBOARD_FOLDER, self.guard)
+        self.best_effort(CANNOT_WRITE, lambda: keep_lines(self.run_dir / METRICS_FILE, step))
+        self.board = Board(self.run_dir / TENSORBOARD_FOLDER, self.best_effort)
         for name, text in self.texts.items():
             self.board.text(step, name, text)
         self.board.hparams(describe.hyperparameters(self.config))
@@ -74,8 +74,8 @@ class Monitor(keras.callbacks.Callback):
     def record(self, step: int, scalars: dict[str, float]) -> None:
         """Writes scalars everywhere but to the terminal."""
         record = {"step": step, "samples": step * self.config.train.batch_size, **scalars}
-        self.guard(CANNOT_WRITE, lambda: self._write_line(record))
-        shown = {tag(name): value for name, value in record.items() if name != "step"}
+        self.best_effort(CANNOT_WRITE, lambda: self._write_line(record))
+        shown = {board_tag(name): value for name, value in record.items() if name != "step"}
         self.board.scalars(step, shown)
         self.board.flush()
 
@@ -83,7 +83,7 @@ class Monitor(keras.callbacks.Callback):
         scalars = window_means(self.window, exact=is_logged(step, self.config.train))
         self.window = []
         self.record(step, scalars | memory())
-        self.say(progress_line(step, self.config.train.steps, scalars))
+        _LOG.info(progress_line(step, self.config.train.steps, scalars))
 
     def _write_line(self, record: dict[str, float]) -> None:
         # JSON has no NaN; null is what it has for "no number".
@@ -92,7 +92,7 @@ class Monitor(keras.callbacks.Callback):
             file.write(json.dumps(line) + "\n")
 
 
-def tag(name: str) -> str:
+def board_tag(name: str) -> str:
     """TensorBoard groups by what stands before the slash."""
     if name == TOTAL:
         return "loss/total"

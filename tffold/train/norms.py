@@ -24,11 +24,11 @@ def module_of(path: str) -> str:
 
 
 def parameters_by_module(variables: Sequence[keras.Variable]) -> dict[str, list[int]]:
-    """For each module the places of its parameters, in the order of ``variables``."""
-    places: dict[str, list[int]] = {}
+    """For each module the indices of its parameters in ``variables``."""
+    indices: dict[str, list[int]] = {}
     for index, variable in enumerate(variables):
-        places.setdefault(module_of(variable.path), []).append(index)
-    return places
+        indices.setdefault(module_of(variable.path), []).append(index)
+    return indices
 
 
 def is_logged(step: int | tf.Tensor, config: TrainConfig) -> bool | tf.Tensor:
@@ -51,8 +51,8 @@ def module_norms(
     modules = parameters_by_module(variables)
 
     def norms() -> tf.Tensor:
-        def one(places: list[int], arrays: Sequence[tf.Tensor]) -> tf.Tensor:
-            return tf.sqrt(tf.add_n([tf.reduce_sum(tf.square(arrays[i])) for i in places]))
+        def one(indices: list[int], arrays: Sequence[tf.Tensor]) -> tf.Tensor:
+            return tf.sqrt(tf.add_n([tf.reduce_sum(tf.square(arrays[i])) for i in indices]))
 
         gradients = unflatten(gradient, before)
         changes = [new - old for new, old in zip(after, before, strict=True)]

@@ -7,21 +7,21 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from tffold.pictures.board import Guard
+from tffold.pictures.board import BestEffort
 
 
 class Profiler(keras.callbacks.Callback):
     """Records what processors and accelerators do in ``steps`` (the first step is 1)."""
 
-    def __init__(self, folder: Path, steps: range, guard: Guard) -> None:
+    def __init__(self, folder: Path, steps: range, best_effort: BestEffort) -> None:
         super().__init__()
-        self.folder, self.steps, self.guard = str(folder), steps, guard
+        self.folder, self.steps, self.best_effort = str(folder), steps, best_effort
         self.running = False
         self._trace: tf.profiler.experimental.Trace | None = None
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, float] | None = None) -> None:
         if batch + 1 in self.steps:
-            self.guard("the profiler cannot run", lambda: self._begin(batch + 1))
+            self.best_effort("the profiler cannot run", lambda: self._begin(batch + 1))
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         if self._trace is not None:
@@ -44,4 +44,4 @@ class Profiler(keras.callbacks.Callback):
 
     def _stop(self) -> None:
         self.running = False
-        self.guard("the profile cannot be written", tf.profiler.experimental.stop)
+        self.best_effort("the profile cannot be written", tf.profiler.experimental.stop)

@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import keras
-import tensorflow as tf
 
 from records.errors import InputError
 from tffold import config_file
 from tffold.config import Config
-from tffold.pictures.board import Guard
+from tffold.pictures.board import BestEffort
 from tffold.train import describe
-from tffold.train.callbacks import PROBE, Checkpointer, NonFiniteGuard, Probe, StopOnSignal
-from tffold.train.evaluation import Evaluation
-from tffold.train.feed import DatasetFactory, Feed
-from tffold.train.loop import SECONDS, fit
-from tffold.train.monitor import LDDT, TENSORBOARD_FOLDER, Monitor, read_metrics
+from tffold.train.callbacks import Checkpointer, Probe, StopOnNonFinite, StopOnSignal
+from tffold.train.feed import Feed
+from tffold.train.loop import fit
+from tffold.train.monitor import TENSORBOARD_FOLDER, Monitor
 from tffold.train.profiler import Profiler
-from tffold.train.step import TOTAL, LossFunction, MetricFunction
-from tffold.train.strategy import build_strategy, is_chief
+from tffold.train.saving import VALIDATION, restore, save_state, start_from
+from tffold.train.strategy import Cluster, build_cluster
+from tffold.train.summary import run_summary
+from tffold.train.task import Task
 from tffold.train.trainer import AlphaFoldTrainer
 from tffold.train.validation import (
     BEST_FOLDER,
@@ -39,7 +40,6 @@ from tffold.train.validation import (
 from tffold.weights import checkpoint
 
 CONFIG_FILE, SUMMARY_FILE = "config.yaml", "summary.json"
-VALIDATION = "validation"  # in a checkpoint: how far it has come
 # Settings that may change between one part of a run and the next: none changes the numbers.
 FREE_ON_RESUME = frozenset(
     {
@@ -63,21 +63,7 @@ FREE_ON_RESUME = frozenset(
 
 FREE_SECTIONS = ("predict.", "validation.")  # nor does anything in these
 
-Say = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Parts:
-    """What training joins: the real ones are in ``tffold.train.parts``, tests bring toys."""
-
-    network: Callable[[Config], keras.layers.Layer]
-    dataset: Callable[[Config], DatasetFactory]
-    loss_fn: Callable[[Config], LossFunction]
-    metric_fn: Callable[[Config], MetricFunction]
-    load_npz: Callable[[keras.layers.Layer, Path], None]
-    # None: there is nothing to validate.
-    evaluation: Callable[[Config, AlphaFoldTrainer, Say], Evaluation | None]
-    describe_data: Callable[[DatasetFactory, Evaluation | None], str]  # Markdown
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass
@@ -91,73 +77,71 @@ class Outcome:
 
 def train(
     config: Config,
-    parts: Parts,
+    task: Task,
     allow_config_change: bool = False,
     callbacks: Sequence[keras.callbacks.Callback] = (),
-    say: Say = print,
 ) -> Outcome:
     """Trains as ``config`` says, from the run folder's last whole checkpoint if it holds one.
 
     Raises:
       InputError: bad configuration, data or checkpoint.
-      NonFiniteError: see ``NonFiniteGuard``.
+      NonFiniteError: see ``StopOnNonFinite``.
     """
-    strategy = build_strategy(config.train)
-    chief = is_chief(strategy)
-    say = say if chief else lambda line: None
+    cluster = build_cluster(config.train)
     run_dir = Path(config.train.run_dir)
-    feed = Feed(parts.dataset(config), strategy)
-    trainer = build_trainer(config, parts, strategy)
+    feed = Feed(task.dataset(config), cluster)
+    trainer = build_trainer(config, task, cluster)
     folder = run_dir / checkpoint.FOLDER
-    latest = checkpoint.load_latest(folder, say)
+    latest = checkpoint.load_latest(folder)
     progress = Progress()
     if latest is not None:
         check_same_config(latest, config, allow_config_change)
         restore(trainer, latest)
         progress = Progress.from_json(latest.description.get(VALIDATION))
-        say(f"resuming {run_dir} at step {trainer.step}")
+        _LOG.info("resuming %s at step %d", run_dir, trainer.step)
     elif config.train.init_from:
-        start_from(trainer, config.train.init_from, parts, say)
-    guard = Guard(say)
-    evaluation = parts.evaluation(config, trainer, say)
-    monitor = Monitor(run_dir, config, say, guard=guard) if chief else None
+        start_from(trainer, config.train.init_from, task)
+    best_effort = BestEffort()
+    evaluation = task.evaluation(config, trainer)
+    monitor = Monitor(run_dir, config, best_effort) if cluster.is_chief else None
 
     def save_last() -> None:
-        if chief:
-            save(trainer, config, folder, config.train.keep_checkpoints, progress)
+        if cluster.is_chief:
+            save_state(trainer, config, folder, config.train.keep_checkpoints, progress)
 
     def save_best() -> None:
-        if chief:
+        if cluster.is_chief:
+            best = save_state(trainer, config, run_dir / BEST_FOLDER, 1, progress)
             # A later one may lie there, from before the run went back to this step's past.
-            checkpoint.remove_others(save(trainer, config, run_dir / BEST_FOLDER, 1, progress))
+            checkpoint.remove_others(best)
 
-    stopper = StopOnSignal(say)
+    stopper = StopOnSignal()
     watchers = [
-        Probe(feed, config, monitor.record if chief else lambda step, scalars: None),
-        NonFiniteGuard(feed, config, say),
+        Probe(feed, config, monitor.record if monitor else lambda step, scalars: None),
+        StopOnNonFinite(feed, config),
         *callbacks,
         stopper,
     ]
     if evaluation is not None:
-        report = Reporter(run_dir, guard, monitor) if chief else lambda summary: None
-        watchers.append(Validator(evaluation, config, progress, save_best, report, say))
+        report = Reporter(run_dir, best_effort, monitor) if monitor else lambda summary: None
+        watchers.append(Validator(evaluation, config, progress, save_best, report))
     watchers.append(Checkpointer(save_last, trainer.step))
-    if chief:
+    if monitor:
         run_dir.mkdir(parents=True, exist_ok=True)
         (run_dir / CONFIG_FILE).write_text(config_file.to_yaml(config))
         monitor.texts = {
             "config": describe.settings(config),
-            "data": parts.describe_data(feed.factory, evaluation),
-            "environment": describe.environment(strategy),
+            "data": task.describe_data(feed.factory, evaluation),
+            "environment": describe.environment(cluster),
             "model": describe.model_table(trainer.network),
         }
         steps = config_file.profiled_steps(config.train.profile)
-        watchers = [monitor, *watchers, Profiler(run_dir / TENSORBOARD_FOLDER, steps, guard)]
+        watchers = [monitor, *watchers, Profiler(run_dir / TENSORBOARD_FOLDER, steps, best_effort)]
         with contextlib.closing(monitor):
             fit(trainer, feed, config, watchers)
     else:
         fit(trainer, feed, config, watchers)
-    summary = summarise(run_dir, trainer.step)
+    summary = run_summary(run_dir, trainer.step)
     if progress.best_step:
         summary["best"] = {
             "step": progress.best_step,
@@ -166,13 +150,13 @@ def train(
         }
     if feed.factory.skipped:
         summary["skipped_records"] = feed.factory.skipped
-        say(f"warning: {feed.factory.skipped} damaged records were skipped; convert them again")
-    if chief:
+        _LOG.warning("%d damaged records were skipped; convert them again", feed.factory.skipped)
+    if cluster.is_chief:
         (run_dir / SUMMARY_FILE).write_text(json.dumps(summary, indent=1) + "\n")
     return Outcome(trainer, summary, stopper.caught)
 
 
-def validate(config: Config, parts: Parts, source: str, say: Say = print) -> Summary:
+def validate(config: Config, task: Task, source: str) -> Summary:
     """Evaluates the averaged weights of a checkpoint, a run's newest one, or an ``.npz``.
 
     Writes tables and structures under the run folder's ``validation/``.
@@ -180,109 +164,32 @@ def validate(config: Config, parts: Parts, source: str, say: Say = print) -> Sum
     Raises:
       InputError: no data to validate on, or no such weights.
     """
-    strategy = build_strategy(config.train)
-    chief = is_chief(strategy)
-    say = say if chief else lambda line: None
-    trainer = build_trainer(config, parts, strategy)
-    evaluation = parts.evaluation(config, trainer, say)
+    cluster = build_cluster(config.train)
+    trainer = build_trainer(config, task, cluster)
+    evaluation = task.evaluation(config, trainer)
     if evaluation is None:
         raise InputError("there is nothing to validate on", mend="set data.validation")
-    step, missing = start_from(trainer, source, parts, say)
+    step, missing = start_from(trainer, source, task)
     if missing:
         raise InputError(f"{source}: holds no weights for {missing[0]}; choose its configuration")
     trainer.state_variables.step.assign(step)
     summary = evaluate(evaluation, trainer)
-    if chief:
+    if cluster.is_chief:
         for line in table_lines(summary):
-            say(line)
-        say(summary_line(summary))
-        say(f"written to {Reporter(Path(config.train.run_dir), Guard(say))(summary)}")
+            _LOG.info(line)
+        _LOG.info(summary_line(summary))
+        report = Reporter(Path(config.train.run_dir), BestEffort())
+        _LOG.info("written to %s", report(summary))
     return summary
 
 
-def build_trainer(
-    config: Config, parts: Parts, strategy: tf.distribute.Strategy
-) -> AlphaFoldTrainer:
-    """The network and all that training it needs, on the strategy's devices."""
-    with strategy.scope():
-        network = parts.network(config)
+def build_trainer(config: Config, task: Task, cluster: Cluster) -> AlphaFoldTrainer:
+    """The network and all that training it needs, on the cluster's devices."""
+    with cluster.strategy.scope():
+        network = task.network(config)
         return AlphaFoldTrainer(
-            network, config, strategy, parts.loss_fn(config), parts.metric_fn(config)
+            network, config, cluster, task.loss_fn(config), task.metric_fn(config)
         )
-
-
-def save(
-    trainer: AlphaFoldTrainer, config: Config, folder: Path, keep: int, progress: Progress
-) -> Path:
-    """Writes the trainer's whole state to a folder of checkpoints."""
-    step = trainer.step
-    arrays = {
-        name: keras.ops.convert_to_numpy(variable) for name, variable in trainer.named_state()
-    }
-    description = {
-        "samples": step * config.train.batch_size,
-        "seed": config.train.seed,
-        "config": config_file.to_dict(config),
-        VALIDATION: progress.to_json(),
-    }
-    return checkpoint.save(folder, step, arrays, description, keep)
-
-
-def restore(trainer: AlphaFoldTrainer, saved: checkpoint.Checkpoint) -> None:
-    """Puts a checkpoint's every array back.
-
-    Raises:
-      CheckpointError: it does not hold exactly this model's state.
-    """
-    state = dict(trainer.named_state())
-    odd = sorted(state.keys() ^ saved.arrays.keys())
-    if odd:
-        raise checkpoint.CheckpointError(f"{saved.path}: does not fit the model: '{odd[0]}'")
-    for name, variable in state.items():
-        _assign(variable, saved.arrays[name], f"{saved.path}: '{name}'")
-
-
-def start_from(
-    trainer: AlphaFoldTrainer, source: str, parts: Parts, say: Say
-) -> tuple[int, list[str]]:
-    """Weights, and nothing else, from DeepMind's ``.npz``, a checkpoint or a run folder.
-
-    Of a checkpoint both the weights and their average are taken; new modules keep their
-    initial values, and ``say`` names them.
-
-    Returns the step they were saved at (0 if that is unknown), and the new modules' parameters.
-    """
-    path = Path(source)
-    state = trainer.state_variables
-    if path.suffix == ".npz":
-        parts.load_npz(trainer.network, path)
-        for parameter, average in zip(state.parameters, state.average, strict=True):
-            average.assign(parameter)
-        say(f"starting from the parameters in {path}")
-        return 0, []
-    saved = checkpoint.load_any(path, say)
-    if saved is None:
-        raise InputError(f"{path}: neither a checkpoint nor a run with one (train.init_from)")
-    kept = []
-    for name, variable in trainer.named_state():
-        if not name.startswith(("parameters/", "average/")):
-            continue
-        if name in saved.arrays:
-            _assign(variable, saved.arrays[name], f"{saved.path}: '{name}'")
-        elif name.startswith("parameters/"):
-            kept.append(name.removeprefix("parameters/"))
-    say(f"starting from the weights in {saved.path}")
-    if kept:
-        say(f"not there, so newly drawn: {', '.join(kept)}")
-    return saved.step, kept
-
-
-def _assign(variable: keras.Variable, value: object, item: str) -> None:
-    if tuple(variable.shape) != value.shape:
-        raise checkpoint.CheckpointError(
-            f"{item} has shape {value.shape}, the model wants {tuple(variable.shape)}"
-        )
-    variable.assign(value)
 
 
 def check_same_config(saved: checkpoint.Checkpoint, config: Config, allowed: bool) -> None:
@@ -302,52 +209,3 @@ def check_same_config(saved: checkpoint.Checkpoint, config: Config, allowed: boo
             f"checkpoint: {'; '.join(changed)}; undo that, choose another 'train.run_dir', or pass "
             "--allow-config-change"
         )
-
-
-def summarise(run_dir: Path, step: int) -> dict[str, object]:
-    """What a finished run is remembered by; first and last are means of a logging window."""
-    metrics = read_metrics(run_dir)
-    windows = [line for line in metrics if TOTAL in line]
-    probes = [line for line in metrics if PROBE + LDDT in line]
-    summary: dict[str, object] = {"step": step}
-    if windows:
-        summary["loss"] = [windows[0][TOTAL], windows[-1][TOTAL]]
-        seconds = sorted(line[SECONDS] for line in windows[1:] or windows)
-        summary["seconds_per_step"] = seconds[len(seconds) // 2]
-    if len(probes) > 1:
-        summary["lddt_ca"] = [probes[0][PROBE + LDDT], probes[-1][PROBE + LDDT]]
-    folder = run_dir / checkpoint.FOLDER
-    steps = checkpoint.steps_in(folder)
-    summary["checkpoint"] = str(folder / checkpoint.folder_name(steps[-1])) if steps else None
-    summary["tensorboard"] = str(run_dir / TENSORBOARD_FOLDER)
-    return summary
-
-
-def summary_lines(summary: dict[str, object]) -> list[str]:
-    """A summary for people."""
-    lines = [f"trained to step {summary['step']}"]
-    if "loss" in summary:
-        lines.append("loss: first {}, last {}".format(*map(_number, summary["loss"])))
-    if "lddt_ca" in summary:
-        lines.append(
-            "lDDT-Cα of the training crops: before {}, after {}".format(
-                *map(_number, summary["lddt_ca"])
-            )
-        )
-    if "best" in summary:
-        lines.append(
-            "best lDDT-Cα of the validation chains: {} at step {}, kept as {}".format(
-                _number(summary["best"][SCORE]),
-                summary["best"]["step"],
-                summary["best"]["checkpoint"],
-            )
-        )
-    if "seconds_per_step" in summary:
-        lines.append(f"seconds per step: {summary['seconds_per_step']:.2f}")
-    lines.append(f"checkpoint: {summary['checkpoint']}")
-    lines.append(f"to see it: tensorboard --logdir {summary['tensorboard']}")
-    return lines
-
-
-def _number(value: float | None) -> str:
-    return "not finite" if value is None else f"{value:.4g}"

@@ -138,11 +138,11 @@ class TrainingStep:
         names: list[str] = []
 
         def one(index: tf.Tensor, example: Batch) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-            place = first_index + index
-            gradient, scalars, finite = self.example_gradients(parameters, example, step, place)
+            number = first_index + index  # in the global batch
+            gradient, scalars, finite = self.example_gradients(parameters, example, step, number)
             names[:] = scalars  # known once traced
             values = tf.pad(tf.stack(list(scalars.values())), [[0, _MAX_SCALARS - len(scalars)]])
-            flag = tf.one_hot(tf.where(finite, -1, place), self.config.train.batch_size)
+            flag = tf.one_hot(tf.where(finite, -1, number), self.config.train.batch_size)
             return gradient, values, flag
 
         def body(index: tf.Tensor, *sums: tf.Tensor) -> tuple[tf.Tensor, ...]:

@@ -1,9 +1,14 @@
-"""Where training runs: one device, several, several machines, or a TPU."""
+"""Where training runs: one device, several, several machines, or a TPU.
+
+The one file that knows of ``tf.distribute``'s strategies. To add one, write a function that makes
+its ``Cluster`` and name it in ``_CLUSTERS`` (and in the setting's choices, ``STRATEGIES``).
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -11,49 +16,144 @@ import numpy as np
 import tensorflow as tf
 
 from records.errors import InputError
+from tffold import logs
 from tffold.config import TrainConfig
 
 
-def build_strategy(config: TrainConfig) -> tf.distribute.Strategy:
-    """The ``tf.distribute`` strategy that ``train.strategy`` names.
+@dataclass(frozen=True)
+class Cluster:
+    """The processes and replicas that train together, as this process sees them.
+
+    ``strategy`` runs a function on every replica; ``process`` is this process's number, the
+    chief's being 0, and ``num_processes`` how many there are.
+    """
+
+    strategy: tf.distribute.Strategy
+    process: int
+    num_processes: int
+
+    @property
+    def is_chief(self) -> bool:
+        """Whether this process writes checkpoints and logs."""
+        return self.process == 0
+
+    @property
+    def num_replicas(self) -> int:
+        """Replicas of all processes."""
+        return self.strategy.num_replicas_in_sync
+
+    @property
+    def local_replicas(self) -> int:
+        """Replicas that this process feeds."""
+        return self.num_replicas // self.num_processes
+
+    def distribute(
+        self, make: Callable[[tf.distribute.InputContext], tf.data.Dataset]
+    ) -> tf.data.Dataset:
+        """A data set whose every element is one element of ``make``'s for each local replica."""
+        return self.strategy.distribute_datasets_from_function(make)
+
+    def to_replicas(self, values: list[Any]) -> Any:
+        """One nest of tensors for each local replica, as ``strategy.run`` takes them."""
+        if len(values) == 1:
+            return values[0]
+        return self.strategy.experimental_distribute_values_from_function(
+            lambda context: values[context.replica_id_in_sync_group % len(values)]
+        )
+
+    def from_replicas(self, nest: Any) -> list[Any]:
+        """What each local replica returned, as one nest for each."""
+        local = self.strategy.experimental_local_results
+        leaves = [local(leaf) for leaf in tf.nest.flatten(nest)]
+        return [tf.nest.pack_sequence_as(nest, list(one)) for one in zip(*leaves, strict=True)]
+
+    def gather_json(self, value: Any) -> list[Any]:
+        """Every process's ``value`` (JSON), in the processes' order; all of them must call it."""
+        count = self.num_processes
+        if count == 1:
+            return [value]
+        data = np.frombuffer(json.dumps(value).encode(), np.uint8).astype(np.int32)
+        sizes = np.zeros(count, np.int32)
+        sizes[self.process] = len(data)
+        sizes = self._sum(sizes)
+        width = 1 << int(sizes.max()).bit_length()  # few different shapes
+        table = np.zeros((count, width), np.int32)
+        table[self.process, : len(data)] = data
+        table = self._sum(table)
+        rows = (row[:size] for row, size in zip(table, sizes, strict=True))
+        return [json.loads(row.astype(np.uint8).tobytes()) for row in rows]
+
+    def _sum(self, value: np.ndarray) -> np.ndarray:
+        """The sum of one array of each process."""
+
+        def add(value: tf.Tensor) -> tf.Tensor:
+            context = tf.distribute.get_replica_context()
+            first = tf.equal(context.replica_id_in_sync_group % self.local_replicas, 0)
+            value = tf.where(first, value, tf.zeros_like(value))
+            return context.all_reduce(tf.distribute.ReduceOp.SUM, value)
+
+        run = tf.function(lambda x: self.strategy.run(add, (x,)), autograph=False)
+        return self.from_replicas(run(tf.constant(value)))[0].numpy()
+
+
+def build_cluster(config: TrainConfig) -> Cluster:
+    """The cluster that ``train.strategy`` names; what is logged is the chief's from now on.
 
     ``multi_worker`` reads ``TF_CONFIG`` and must come before any other TensorFlow operation.
 
     Raises:
-      InputError: the global batch does not divide over the replicas.
+      InputError: an unknown strategy, or a global batch that does not divide over the replicas.
     """
-    if config.strategy == "single":
-        strategy = tf.distribute.get_strategy()
-    elif config.strategy == "mirrored":
-        # By default all GPUs, or the first CPU; without GPUs all logical CPU devices.
-        devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
-        strategy = tf.distribute.MirroredStrategy([device.name for device in devices])
-    elif config.strategy == "multi_worker":
-        strategy = tf.distribute.MultiWorkerMirroredStrategy()
-    else:
-        resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu=config.tpu)
-        tf.config.experimental_connect_to_cluster(resolver)
-        tf.tpu.experimental.initialize_tpu_system(resolver)
-        strategy = tf.distribute.TPUStrategy(resolver)
-    replicas = strategy.num_replicas_in_sync
-    if config.batch_size % replicas:
+    if config.strategy not in _CLUSTERS:
+        raise InputError(
+            f"'train.strategy' must be one of {', '.join(_CLUSTERS)}, not '{config.strategy}'"
+        )
+    cluster = _CLUSTERS[config.strategy](config)
+    logs.set_chief(cluster.is_chief)
+    if config.batch_size % cluster.num_replicas:
         raise InputError(
             f"'train.batch_size' ({config.batch_size}) must be a multiple of the number of "
-            f"replicas ({replicas})"
+            f"replicas ({cluster.num_replicas})"
         )
-    return strategy
+    return cluster
 
 
-def is_chief(strategy: tf.distribute.Strategy) -> bool:
-    """Whether this process writes checkpoints and logs."""
+def _single(config: TrainConfig) -> Cluster:
+    return Cluster(tf.distribute.get_strategy(), 0, 1)
+
+
+def _mirrored(config: TrainConfig) -> Cluster:
+    # By default all GPUs, or the first CPU; without GPUs all logical CPU devices.
+    devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+    return Cluster(tf.distribute.MirroredStrategy([device.name for device in devices]), 0, 1)
+
+
+def _multi_worker(config: TrainConfig) -> Cluster:
+    strategy = tf.distribute.MultiWorkerMirroredStrategy()
     resolver = strategy.cluster_resolver
-    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy) or resolver is None:
-        return True
-    return resolver.task_type in (None, "chief") or (
-        resolver.task_type == "worker"
-        and resolver.task_id == 0
-        and "chief" not in resolver.cluster_spec().jobs
-    )
+    if resolver is None or resolver.task_type is None:  # without TF_CONFIG: this process alone
+        return Cluster(strategy, 0, 1)
+    jobs = resolver.cluster_spec().as_dict()
+    chiefs, workers = (len(jobs.get(job, ())) for job in ("chief", "worker"))
+    # Without a chief the first worker is.
+    process = resolver.task_id + (chiefs if resolver.task_type == "worker" else 0)
+    return Cluster(strategy, process, chiefs + workers)
+
+
+def _tpu(config: TrainConfig) -> Cluster:
+    resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu=config.tpu)
+    tf.config.experimental_connect_to_cluster(resolver)
+    tf.tpu.experimental.initialize_tpu_system(resolver)
+    # However many machines the TPU has, one process directs them.
+    return Cluster(tf.distribute.TPUStrategy(resolver), 0, 1)
+
+
+_CLUSTERS: dict[str, Callable[[TrainConfig], Cluster]] = {
+    "single": _single,
+    "mirrored": _mirrored,
+    "multi_worker": _multi_worker,
+    "tpu": _tpu,
+}
 
 
 def write_variables(variables: Sequence[keras.Variable], values: Sequence[tf.Tensor]) -> None:
@@ -68,67 +168,3 @@ def write_variables(variables: Sequence[keras.Variable], values: Sequence[tf.Ten
     tf.__internal__.distribute.interim.maybe_merge_call(
         write, tf.distribute.get_strategy(), *values
     )
-
-
-def place(strategy: tf.distribute.Strategy) -> tuple[int, int]:
-    """This process's number, the chief's being 0, and how many there are."""
-    resolver = strategy.cluster_resolver
-    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy) or resolver is None:
-        return 0, 1
-    jobs = resolver.cluster_spec().as_dict()
-    if resolver.task_type is None:
-        return 0, 1
-    chiefs, workers = (len(jobs.get(job, ())) for job in ("chief", "worker"))
-    number = resolver.task_id + (chiefs if resolver.task_type == "worker" else 0)
-    return number, chiefs + workers
-
-
-def local_replicas(strategy: tf.distribute.Strategy) -> int:
-    """Replicas that this process feeds."""
-    return strategy.num_replicas_in_sync // place(strategy)[1]
-
-
-def spread(strategy: tf.distribute.Strategy, values: list[Any]) -> Any:
-    """One nest of tensors for each local replica, as ``strategy.run`` takes them."""
-    if len(values) == 1:
-        return values[0]
-    return strategy.experimental_distribute_values_from_function(
-        lambda context: values[context.replica_id_in_sync_group % len(values)]
-    )
-
-
-def local_values(strategy: tf.distribute.Strategy, nest: Any) -> list[Any]:
-    """What each local replica returned, as one nest for each."""
-    leaves = [strategy.experimental_local_results(leaf) for leaf in tf.nest.flatten(nest)]
-    return [tf.nest.pack_sequence_as(nest, list(one)) for one in zip(*leaves, strict=True)]
-
-
-def gather_json(strategy: tf.distribute.Strategy, value: Any) -> list[Any]:
-    """Every process's ``value`` (JSON), in the processes' order; all of them must call it."""
-    number, count = place(strategy)
-    if count == 1:
-        return [value]
-    data = np.frombuffer(json.dumps(value).encode(), np.uint8).astype(np.int32)
-    sizes = np.zeros(count, np.int32)
-    sizes[number] = len(data)
-    sizes = _sum(strategy, sizes)
-    width = 1 << int(sizes.max()).bit_length()  # few different shapes
-    table = np.zeros((count, width), np.int32)
-    table[number, : len(data)] = data
-    table = _sum(strategy, table)
-    rows = (row[:size] for row, size in zip(table, sizes, strict=True))
-    return [json.loads(row.astype(np.uint8).tobytes()) for row in rows]
-
-
-def _sum(strategy: tf.distribute.Strategy, value: np.ndarray) -> np.ndarray:
-    """The sum of one array of each process."""
-    local = local_replicas(strategy)
-
-    def add(value: tf.Tensor) -> tf.Tensor:
-        context = tf.distribute.get_replica_context()
-        first = tf.equal(context.replica_id_in_sync_group % local, 0)
-        value = tf.where(first, value, tf.zeros_like(value))
-        return context.all_reduce(tf.distribute.ReduceOp.SUM, value)
-
-    total = tf.function(lambda x: strategy.run(add, (x,)), autograph=False)(tf.constant(value))
-    return strategy.experimental_local_results(total)[0].numpy()

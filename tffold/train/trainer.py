@@ -13,7 +13,7 @@ import tensorflow as tf
 from tffold.config import Config
 from tffold.train.optimizer import TrainState
 from tffold.train.step import BAD_EXAMPLES, Batch, LossFunction, MetricFunction, TrainingStep
-from tffold.train.strategy import write_variables
+from tffold.train.strategy import Cluster, write_variables
 
 STOP = "stop"
 
@@ -21,12 +21,12 @@ STOP = "stop"
 class AlphaFoldTrainer(keras.Model):
     """``train_step`` is what one replica does; ``run_step`` does it on all of them.
 
-    Build it, and the network, inside ``strategy.scope()``.
+    Build it, and the network, inside ``cluster.strategy.scope()``.
 
     Args:
       network: a built layer as ``TrainingStep`` wants it.
       config: the whole configuration.
-      strategy: as built by ``build_strategy``.
+      cluster: as built by ``build_cluster``.
       loss_fn, metric_fn: see ``TrainingStep``.
     """
 
@@ -34,7 +34,7 @@ class AlphaFoldTrainer(keras.Model):
         self,
         network: keras.layers.Layer,
         config: Config,
-        strategy: tf.distribute.Strategy,
+        cluster: Cluster,
         loss_fn: LossFunction,
         metric_fn: MetricFunction,
     ) -> None:
@@ -42,9 +42,9 @@ class AlphaFoldTrainer(keras.Model):
         if network.non_trainable_variables:
             raise ValueError("the network may hold nothing but trainable variables")
         self.network = network
-        self.strategy = strategy
+        self.cluster = cluster
         self.training_step = TrainingStep(network, config, loss_fn, metric_fn)
-        self.local_batch_size = config.train.batch_size // strategy.num_replicas_in_sync
+        self.replica_batch_size = config.train.batch_size // cluster.num_replicas
         parameters = network.trainable_variables
 
         count = sum(math.prod(parameter.shape) for parameter in parameters)
@@ -71,7 +71,7 @@ class AlphaFoldTrainer(keras.Model):
         # would take long to compile and run no faster. (A TPU compiles it too.)
         self._update = tf.function(self.training_step.update, autograph=False)
         self._distributed_measure = tf.function(
-            lambda *arguments: self._first(strategy.run(self._measure_step, arguments)),
+            lambda *arguments: self._first(cluster.strategy.run(self._measure_step, arguments)),
             autograph=False,
         )
 
@@ -115,8 +115,14 @@ class AlphaFoldTrainer(keras.Model):
         self, parameters: list, batch: Batch, step: tf.Tensor, more: dict | None = None
     ) -> tuple[dict[str, tf.Tensor], list[tf.Tensor]]:
         """Scalars (with ``more``) and clipped gradients, summed over all replicas."""
+        size = next(iter(batch.values())).shape[0]
+        if size != self.replica_batch_size:
+            raise ValueError(
+                f"a replica was fed {size} examples, not {self.replica_batch_size}: "
+                f"{type(self.cluster.strategy).__name__} does not deal out the batch"
+            )
         context = tf.distribute.get_replica_context()
-        first_index = tf.cast(context.replica_id_in_sync_group, tf.int32) * self.local_batch_size
+        first_index = tf.cast(context.replica_id_in_sync_group, tf.int32) * size
         gradients, sums = self._gradients(parameters, batch, step, first_index)
         return context.all_reduce(tf.distribute.ReduceOp.SUM, (sums | (more or {}), gradients))
 
@@ -125,16 +131,15 @@ class AlphaFoldTrainer(keras.Model):
         average = [tf.convert_to_tensor(v.value) for v in self.state_variables.average]
         sums, _ = self._summed(average, batch, step)
         sums.pop(BAD_EXAMPLES)
-        size = self.local_batch_size * self.strategy.num_replicas_in_sync
+        size = self.replica_batch_size * self.cluster.num_replicas
         return {name: value / float(size) for name, value in sums.items()}
 
     def _first(self, logs: dict[str, object]) -> dict[str, tf.Tensor]:
         """What the first of this process's replicas returned; all returned the same."""
-        local = self.strategy.experimental_local_results
-        return {name: local(value)[0] for name, value in logs.items()}
+        return self.cluster.from_replicas(logs)[0]
 
     def _distributed_step(self, batch: Batch, stop: tf.Tensor) -> dict[str, tf.Tensor]:
-        return self._first(self.strategy.run(self.train_step, (batch, stop)))
+        return self._first(self.cluster.strategy.run(self.train_step, (batch, stop)))
 
     def measure(self, batch: Batch, step: int) -> dict[str, float]:
         """Losses and metrics of the training batch of ``step`` under the averaged weights.

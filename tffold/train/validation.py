@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import logging
 import math
 import time
 from collections.abc import Callable, Iterable
@@ -16,13 +17,13 @@ import numpy as np
 
 from records.durable import write_whole
 from tffold.config import Config
-from tffold.pictures.board import Board, Guard
+from tffold.pictures.board import BestEffort, Board
 from tffold.train import gallery
 from tffold.train.evaluation import ChainResult, Evaluation
 from tffold.train.monitor import Monitor
-from tffold.train.strategy import gather_json, place
 from tffold.train.trainer import AlphaFoldTrainer
 
+_LOG = logging.getLogger(__name__)
 FOLDER = "validation"  # in a run folder
 BEST_FOLDER = "best"  # in a run folder: a checkpoint that no later one pushes out
 TABLE, RECORD = "chains.csv", "validation.json"
@@ -61,7 +62,7 @@ class Summary:
     seconds: float
 
 
-def summarise(step: int, chains: Iterable[ChainResult], seconds: float) -> Summary:
+def mean_over_chains(step: int, chains: Iterable[ChainResult], seconds: float) -> Summary:
     """Means of whatever each chain has; what is not finite is no number, and left out."""
     chains = list(chains)
     means: dict[str, keras.metrics.Mean] = {}
@@ -86,10 +87,12 @@ def evaluate(
     Every process must call it, and gets the same numbers. The chief alone has the drawings.
     """
     start = time.perf_counter()
-    number, count = place(trainer.strategy)
+    cluster = trainer.cluster
     chains = range(len(evaluation.chain_ids))
     others = [i for i in chains if i not in evaluation.drawn]
-    own = [*(evaluation.drawn if number == 0 else ()), *others[number::count]]
+    own = others[cluster.process :: cluster.num_processes]
+    if cluster.is_chief:
+        own += evaluation.drawn
     found = []
     for result in evaluation.evaluate(sorted(own), draw):
         found.append(result)
@@ -97,7 +100,7 @@ def evaluate(
             break
     drawings = {result.chain_id: result.drawing for result in found}
     told = [asdict(result) | {"drawing": None} for result in found]
-    gathered = gather_json(trainer.strategy, [stopped(), told])
+    gathered = cluster.gather_json([stopped(), told])
     if any(stop for stop, _ in gathered):
         return None
     order = {name: i for i, name in enumerate(evaluation.chain_ids)}
@@ -105,7 +108,7 @@ def evaluate(
     results.sort(key=lambda result: order[result.chain_id])
     for result in results:
         result.drawing = drawings.get(result.chain_id)
-    return summarise(trainer.step, results, time.perf_counter() - start)
+    return mean_over_chains(trainer.step, results, time.perf_counter() - start)
 
 
 class Validator(keras.callbacks.Callback):
@@ -117,7 +120,6 @@ class Validator(keras.callbacks.Callback):
       progress: as the checkpoint that training goes on from has it; changed in place.
       save_best: saves a checkpoint that stays.
       report: is given each evaluation.
-      say: told in a line.
     """
 
     def __init__(
@@ -127,11 +129,10 @@ class Validator(keras.callbacks.Callback):
         progress: Progress,
         save_best: Callable[[], object],
         report: Callable[[Summary], None],
-        say: Callable[[str], None],
     ) -> None:
         super().__init__()
         self.evaluation, self.settings, self.progress = evaluation, config.validation, progress
-        self.save_best, self.report, self.say = save_best, report, say
+        self.save_best, self.report = save_best, report
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         step = self.model.step
@@ -159,15 +160,16 @@ class Validator(keras.callbacks.Callback):
         else:
             progress.since_best += 1
         self.report(summary)
-        self.say(summary_line(summary, progress))
+        _LOG.info(summary_line(summary, progress))
         if better:
             self.save_best()
 
     def _stop_if_exhausted(self) -> None:
         if self.settings.patience and self.progress.since_best >= self.settings.patience:
-            self.say(
-                f"stopping early: lDDT-Cα has not risen in {self.progress.since_best} evaluations "
-                f"since step {self.progress.best_step}"
+            _LOG.info(
+                "stopping early: lDDT-Cα has not risen in %d evaluations since step %d",
+                self.progress.since_best,
+                self.progress.best_step,
             )
             self.model.stop_training = True
 
@@ -175,21 +177,23 @@ class Validator(keras.callbacks.Callback):
 class Reporter:
     """Writes each evaluation: tables, structures, ``metrics.jsonl`` and TensorBoard."""
 
-    def __init__(self, run_dir: Path, guard: Guard, monitor: Monitor | None = None) -> None:
-        self.run_dir, self.guard, self.monitor = Path(run_dir), guard, monitor
+    def __init__(
+        self, run_dir: Path, best_effort: BestEffort, monitor: Monitor | None = None
+    ) -> None:
+        self.run_dir, self.best_effort, self.monitor = Path(run_dir), best_effort, monitor
 
     def __call__(self, summary: Summary) -> Path:
         """Returns the evaluation's folder."""
         folder = self.run_dir / FOLDER / f"step-{summary.step:08d}"
-        self.guard("validation cannot be written", lambda: write_tables(folder, summary))
+        self.best_effort("validation cannot be written", lambda: write_tables(folder, summary))
         drawn = [result for result in summary.chains if result.drawing is not None]
         for result in drawn:
-            self.guard(
+            self.best_effort(
                 "a structure cannot be written",
                 lambda result=result: gallery.write_structures(folder, summary.step, result),
             )
         if self.monitor is not None:
-            scalars = {tag(name): value for name, value in summary.means.items()}
+            scalars = {metric_name(name): value for name, value in summary.means.items()}
             scalars |= convergence(summary.chains)
             scalars["perf/validation_seconds"] = summary.seconds
             self.monitor.record(summary.step, scalars)
@@ -206,11 +210,11 @@ def _show(board: Board, summary: Summary, drawn: list[ChainResult]) -> None:
     if last:
         board.histogram(step, f"{PREFIX}_recycling/last_change", np.array(last))
     for result in drawn:
-        gallery.hang(board, step, result)
+        gallery.show_chain(board, step, result)
     board.flush()
 
 
-def tag(name: str) -> str:
+def metric_name(name: str) -> str:
     """The scalar's name in the logs: losses stand in a group of their own."""
     return f"{PREFIX}_{name}" if name.startswith("loss/") else f"{PREFIX}/{name}"
 

@@ -9,6 +9,7 @@ what wrote it. A folder gets its name only when all of it is on the disk.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import platform
 import re
@@ -24,6 +25,7 @@ import numpy as np
 from records.durable import settle, sync_file
 from records.errors import InputError
 
+_LOG = logging.getLogger(__name__)
 FORMAT = 1
 FOLDER = "checkpoints"  # in a run folder
 ARRAYS, DESCRIPTION = "arrays.bin", "checkpoint.json"
@@ -138,7 +140,7 @@ def load(path: str | Path) -> Checkpoint:
     return Checkpoint(path, description, arrays)
 
 
-def load_any(path: str | Path, warn: Any = print) -> Checkpoint | None:
+def load_any(path: str | Path) -> Checkpoint | None:
     """A checkpoint folder itself, or the newest whole one of a run's or of a folder; else None.
 
     Raises:
@@ -147,11 +149,11 @@ def load_any(path: str | Path, warn: Any = print) -> Checkpoint | None:
     path = Path(path)
     if (path / DESCRIPTION).exists():
         return load(path)
-    return load_latest(path / FOLDER, warn) or load_latest(path, warn)
+    return load_latest(path / FOLDER) or load_latest(path)
 
 
-def load_latest(folder: str | Path, warn: Any = print) -> Checkpoint | None:
-    """The newest checkpoint that is whole; tells ``warn`` of each that is not.
+def load_latest(folder: str | Path) -> Checkpoint | None:
+    """The newest checkpoint that is whole; warns of each that is not.
 
     Raises:
       CheckpointError: there are checkpoints, but none can be read.
@@ -162,7 +164,7 @@ def load_latest(folder: str | Path, warn: Any = print) -> Checkpoint | None:
         try:
             return load(folder / folder_name(step))
         except CheckpointError as error:
-            warn(f"warning: {error}; falling back to the checkpoint before it")
+            _LOG.warning("%s; falling back to the checkpoint before it", error)
     if steps:
         raise CheckpointError(f"{folder}: none of its {len(steps)} checkpoints can be read")
     return None

@@ -1,10 +1,13 @@
-"""The real parts of a training run: AlphaFold, its data, losses and metrics."""
+"""What is trained: a network with its data, losses and metrics; AlphaFold is the real one."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from tffold.config import Config
@@ -13,9 +16,8 @@ from tffold.geometry.lddt import lddt
 from tffold.losses.table import compute_losses
 from tffold.model.alphafold import AlphaFold
 from tffold.train import describe
-from tffold.train.evaluation import ChainEvaluation
+from tffold.train.evaluation import ChainEvaluation, Evaluation
 from tffold.train.feed import DatasetFactory
-from tffold.train.run import Parts
 from tffold.train.step import Batch, LossFunction, MetricFunction
 from tffold.train.trainer import AlphaFoldTrainer
 from tffold.weights import npz
@@ -23,9 +25,23 @@ from tffold.weights import npz
 CA = 1  # atom37
 
 
-def alphafold_parts() -> Parts:
+@dataclass(frozen=True)
+class Task:
+    """What a run trains; tests bring a toy."""
+
+    network: Callable[[Config], keras.layers.Layer]
+    dataset: Callable[[Config], DatasetFactory]
+    loss_fn: Callable[[Config], LossFunction]
+    metric_fn: Callable[[Config], MetricFunction]
+    load_npz: Callable[[keras.layers.Layer, Path], None]
+    # None: there is nothing to validate.
+    evaluation: Callable[[Config, AlphaFoldTrainer], Evaluation | None]
+    describe_data: Callable[[DatasetFactory, Evaluation | None], str]  # Markdown
+
+
+def alphafold_task() -> Task:
     """What ``tffold-fit`` trains."""
-    return Parts(
+    return Task(
         network=lambda config: AlphaFold(config.model, seed=config.train.seed),
         dataset=TrainingData,
         loss_fn=_loss_fn,
@@ -69,10 +85,8 @@ class TrainingData(DatasetFactory):
         )
 
 
-def _evaluation(
-    config: Config, trainer: AlphaFoldTrainer, say: Callable[[str], None]
-) -> ChainEvaluation | None:
-    return ChainEvaluation(config, trainer, say) if config.data.validation else None
+def _evaluation(config: Config, trainer: AlphaFoldTrainer) -> ChainEvaluation | None:
+    return ChainEvaluation(config, trainer) if config.data.validation else None
 
 
 def _describe_data(factory: TrainingData, evaluation: ChainEvaluation | None) -> str:

@@ -1,4 +1,4 @@
-"""The real parts behind training: data that count what they skip, weights from a file."""
+"""What is trained, really: data that count what they skip, weights from a file."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ import dataclasses
 import numpy as np
 import pytest
 from fake import fake_config
-from run_fake import fake_parts
+from listening import listening
+from run_fake import fake_task
 from synthetic import chain, write_shard
 from tiny import tiny_config
 
 from records.errors import InputError
 from tffold.config import Config, DataConfig, FilterConfig, TrainConfig
 from tffold.model.alphafold import AlphaFold
-from tffold.train.parts import TrainingData, alphafold_parts
-from tffold.train.run import start_from, train
-from tffold.train.strategy import build_strategy
-from tffold.train.trainer import AlphaFoldTrainer
+from tffold.train.run import build_trainer, train
+from tffold.train.saving import start_from
+from tffold.train.strategy import build_cluster
+from tffold.train.task import TrainingData, alphafold_task
 from tffold.weights.npz import model_params, write_npz
 
 
@@ -45,16 +46,16 @@ def test_damaged_records_are_counted(tmp_path):
 
 
 def test_a_run_tells_of_skipped_records(tmp_path):
-    parts = fake_parts(frozenset(), dropout=0.0)
+    task = fake_task(frozenset(), dropout=0.0)
 
     def dataset(config):
-        factory = parts.dataset(config)
+        factory = task.dataset(config)
         factory.skipped = 3
         return factory
 
-    said = []
     config = fake_config(run_dir=str(tmp_path), steps=1)
-    outcome = train(config, dataclasses.replace(parts, dataset=dataset), False, (), said.append)
+    with listening() as said:
+        outcome = train(config, dataclasses.replace(task, dataset=dataset))
     assert any("3 damaged records were skipped" in line for line in said)
     assert outcome.summary["skipped_records"] == 3
 
@@ -62,19 +63,13 @@ def test_a_run_tells_of_skipped_records(tmp_path):
 def test_training_starts_from_deepminds_parameters(tmp_path):
     """Every weight and its average come from the file; a file that does not fit changes nothing."""
     config = Config(model=tiny_config())
-    parts = alphafold_parts()
-    source = parts.network(dataclasses.replace(config, train=TrainConfig(seed=8)))
+    task = alphafold_task()
+    source = task.network(dataclasses.replace(config, train=TrainConfig(seed=8)))
     path = tmp_path / "params_model_1_ptm.npz"
     write_npz(path, model_params(source))
-    trainer = AlphaFoldTrainer(
-        parts.network(config),
-        config,
-        build_strategy(config.train),
-        parts.loss_fn(config),
-        parts.metric_fn(config),
-    )
-    said = []
-    start_from(trainer, str(path), parts, said.append)
+    trainer = build_trainer(config, task, build_cluster(config.train))
+    with listening() as said:
+        start_from(trainer, str(path), task)
     assert str(path) in said[0]
     wanted = [np.asarray(v) for v in source.trainable_variables]
     for field in ("parameters", "average"):
@@ -85,6 +80,6 @@ def test_training_starts_from_deepminds_parameters(tmp_path):
     shallow.evoformer.num_block = 1
     write_npz(path, model_params(AlphaFold(shallow, seed=9)))
     with pytest.raises(InputError, match="of another shape.*1 Evoformer block"):
-        start_from(trainer, str(path), parts, said.append)
+        start_from(trainer, str(path), task)
     for value, want in zip(trainer.state_variables.parameters, wanted, strict=True):
         np.testing.assert_array_equal(np.asarray(value), want)

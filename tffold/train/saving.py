@@ -1,0 +1,91 @@
+"""A trainer's state to and from checkpoints; weights to start from."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import keras
+
+from records.errors import InputError
+from tffold import config_file
+from tffold.config import Config
+from tffold.train.task import Task
+from tffold.train.trainer import AlphaFoldTrainer
+from tffold.train.validation import Progress
+from tffold.weights import checkpoint
+
+_LOG = logging.getLogger(__name__)
+VALIDATION = "validation"  # in a checkpoint: how far it has come
+
+
+def save_state(
+    trainer: AlphaFoldTrainer, config: Config, folder: Path, keep: int, progress: Progress
+) -> Path:
+    """Writes the trainer's whole state to a folder of checkpoints."""
+    step = trainer.step
+    arrays = {
+        name: keras.ops.convert_to_numpy(variable) for name, variable in trainer.named_state()
+    }
+    description = {
+        "samples": step * config.train.batch_size,
+        "seed": config.train.seed,
+        "config": config_file.to_dict(config),
+        VALIDATION: progress.to_json(),
+    }
+    return checkpoint.save(folder, step, arrays, description, keep)
+
+
+def restore(trainer: AlphaFoldTrainer, saved: checkpoint.Checkpoint) -> None:
+    """Puts a checkpoint's every array back.
+
+    Raises:
+      CheckpointError: it does not hold exactly this model's state.
+    """
+    state = dict(trainer.named_state())
+    odd = sorted(state.keys() ^ saved.arrays.keys())
+    if odd:
+        raise checkpoint.CheckpointError(f"{saved.path}: does not fit the model: '{odd[0]}'")
+    for name, variable in state.items():
+        _assign(variable, saved.arrays[name], f"{saved.path}: '{name}'")
+
+
+def start_from(trainer: AlphaFoldTrainer, source: str, task: Task) -> tuple[int, list[str]]:
+    """Weights, and nothing else, from DeepMind's ``.npz``, a checkpoint or a run folder.
+
+    Of a checkpoint both the weights and their average are taken; new modules keep their
+    initial values, and are named in the log.
+
+    Returns the step they were saved at (0 if that is unknown), and the new modules' parameters.
+    """
+    path = Path(source)
+    state = trainer.state_variables
+    if path.suffix == ".npz":
+        task.load_npz(trainer.network, path)
+        for parameter, average in zip(state.parameters, state.average, strict=True):
+            average.assign(parameter)
+        _LOG.info("starting from the parameters in %s", path)
+        return 0, []
+    saved = checkpoint.load_any(path)
+    if saved is None:
+        raise InputError(f"{path}: neither a checkpoint nor a run with one (train.init_from)")
+    kept = []
+    for name, variable in trainer.named_state():
+        if not name.startswith(("parameters/", "average/")):
+            continue
+        if name in saved.arrays:
+            _assign(variable, saved.arrays[name], f"{saved.path}: '{name}'")
+        elif name.startswith("parameters/"):
+            kept.append(name.removeprefix("parameters/"))
+    _LOG.info("starting from the weights in %s", saved.path)
+    if kept:
+        _LOG.info("not there, so newly drawn: %s", ", ".join(kept))
+    return saved.step, kept
+
+
+def _assign(variable: keras.Variable, value: object, item: str) -> None:
+    if tuple(variable.shape) != value.shape:
+        raise checkpoint.CheckpointError(
+            f"{item} has shape {value.shape}, the model wants {tuple(variable.shape)}"
+        )
+    variable.assign(value)
