@@ -201,7 +201,7 @@ def batch_features(*, templates: bool = True, labels: bool = True) -> dict[str, 
 
 
 def markdown() -> str:
-    """The table as Markdown, for the README."""
+    """The table as Markdown, for ``docs/features.md``."""
     lines = [
         "R residues, N alignment rows, H template hits; in a batch S cluster centres, E extra "
         "rows, T templates.",
