@@ -54,6 +54,8 @@ def add_search_arguments(parser: argparse.ArgumentParser) -> None:
     """What is searched for chains without alignments, and how."""
     add = parser.add_argument_group("searching, for chains without alignments").add_argument
     add("--search", metavar="DIR", help="search the databases given below, keep the results in DIR")
+    add("--mmseqs", default="", metavar="FASTA", help="MMseqs2, one search for all chains: what a "
+        "machine without a cluster can run; or an MMseqs2 database (apt-get install mmseqs2)")
     add("--uniref90", default="", metavar="FASTA", help="JackHMMER (apt-get install hmmer)")
     add("--mgnify", default="", metavar="FASTA", help="JackHMMER")
     add("--bfd", default="", metavar="PREFIX", help="HHblits (apt-get install hhsuite)")
@@ -70,7 +72,7 @@ def search_options(args: argparse.Namespace) -> SearchOptions | None:
         return None
     search = SearchOptions(
         args.search, args.uniref90, args.mgnify, args.bfd, args.uniclust30, args.pdb70,
-        args.search_cpu, args.search_timeout,
+        args.search_cpu, args.search_timeout, args.mmseqs,
     )  # fmt: skip
     check_search(search)
     Path(args.search).mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,8 @@
 """Sequence searches with AlphaFold's programs, flags, limits and file names.
 
 JackHMMER on UniRef90 and MGnify, HHblits on BFD and Uniclust30, HHsearch on PDB70 with
-the UniRef90 alignment (supplement 1.2.2, 1.2.3).  Every database is optional.  A result
+the UniRef90 alignment (supplement 1.2.2, 1.2.3); beside them MMseqs2 on any sequences
+(``records.mmseqs``).  Every database is optional.  A result
 appears under its name only when the search ended, so what is there is never done again.
 """
 
@@ -34,7 +35,12 @@ _HHBLITS = (
     "-maxfilt", "100000", "-min_prefilter_hits", "1000",
 )  # fmt: skip
 _HHSEARCH = ("-maxseq", "1000000")
-_PACKAGES = {"jackhmmer": "hmmer", "hhblits": "hhsuite hhsuite-data", "hhsearch": "hhsuite"}
+_PACKAGES = {
+    "jackhmmer": "hmmer",
+    "hhblits": "hhsuite hhsuite-data",
+    "hhsearch": "hhsuite",
+    "mmseqs": "mmseqs2",
+}
 
 
 @dataclass(frozen=True)
@@ -42,7 +48,8 @@ class SearchOptions:
     """Databases ('' = do not search it) and resources of one search.
 
     ``uniref90`` and ``mgnify`` are FASTA files; ``bfd``, ``uniclust30`` and ``pdb70`` are
-    HH-suite prefixes (the path before ``_a3m.ffdata``).  Results go to ``folder``/<chain>.
+    HH-suite prefixes (the path before ``_a3m.ffdata``); ``mmseqs`` is a FASTA file or an
+    MMseqs2 database.  Results go to ``folder``/<chain>.
     """
 
     folder: str
@@ -52,7 +59,8 @@ class SearchOptions:
     uniclust30: str = ""
     pdb70: str = ""
     cpu: int = 4  # threads of one program
-    timeout: int = 7200  # seconds for one program
+    timeout: int = 7200  # seconds for one program; for MMseqs2, of each chain of a batch
+    mmseqs: str = ""
 
     def needed(self) -> list[str]:
         """The programs that the databases call for."""
@@ -60,6 +68,7 @@ class SearchOptions:
             "jackhmmer": self.uniref90 or self.mgnify,
             "hhblits": self.bfd or self.uniclust30,
             "hhsearch": self.pdb70,
+            "mmseqs": self.mmseqs,
         }
         return [program for program, database in used.items() if database]
 
@@ -70,7 +79,7 @@ def check_search(options: SearchOptions) -> None:
         raise InputError(
             "no database to search",
             item="--search",
-            mend="name --uniref90, --mgnify, --bfd, --uniclust30 or --pdb70",
+            mend="name --mmseqs, --uniref90, --mgnify, --bfd, --uniclust30 or --pdb70",
         )
     for program in options.needed():
         if shutil.which(program) is None:
@@ -82,6 +91,10 @@ def check_search(options: SearchOptions) -> None:
         path = getattr(options, name)
         if path and not os.path.isfile(path):
             raise InputError("no such FASTA file", file=path, mend=_get(name))
+    if options.mmseqs and not os.path.isfile(options.mmseqs):
+        raise InputError(
+            "no such FASTA file or MMseqs2 database", file=options.mmseqs, mend="check --mmseqs"
+        )
     for name in ("bfd", "uniclust30", "pdb70"):
         prefix = getattr(options, name)
         for part in ("a3m", "hhm", "cs219") if prefix else ():
@@ -152,11 +165,10 @@ def truncate_stockholm(data: bytes, max_rows: int) -> bytes:
     return b"".join(lines)
 
 
-def search_sequence(sequence: str, chain: str, options: SearchOptions) -> Path:
-    """All searches for one chain that have not been done; the folder with the results.
+def open_folder(sequence: str, chain: str, options: SearchOptions) -> Path:
+    """The folder of a chain's results, with its query in it.
 
-    Raises InputError when a program fails or takes too long, or when the folder holds
-    results for another sequence.
+    Raises InputError when it holds results for another sequence.
     """
     folder = Path(options.folder, chain)
     folder.mkdir(parents=True, exist_ok=True)
@@ -169,6 +181,21 @@ def search_sequence(sequence: str, chain: str, options: SearchOptions) -> Path:
             )
     else:
         write_whole(query, fasta)
+    return folder
+
+
+def search_sequence(sequence: str, chain: str, options: SearchOptions) -> Path:
+    """All searches for one chain that have not been done; the folder with the results.
+
+    Raises InputError when a program fails or takes too long, or when the folder holds
+    results for another sequence.
+    """
+    from records.mmseqs import search_batch
+
+    folder = open_folder(sequence, chain, options)
+    query = folder / QUERY_NAME
+    if options.mmseqs:
+        search_batch({sequence: chain}, options)
     with tempfile.TemporaryDirectory(prefix=".search-", dir=folder) as scratch:
         result = Path(scratch, "result")
         for database, name, limit in (
@@ -201,7 +228,8 @@ def search_sequence(sequence: str, chain: str, options: SearchOptions) -> Path:
             if uniref90.exists():
                 profile.write_bytes(stockholm_to_a3m(uniref90.read_bytes()))
             else:
-                profile.write_bytes((hhblits if hhblits.exists() else query).read_bytes())
+                known = (hhblits, folder / "mmseqs_hits.a3m", query)
+                profile.write_bytes(next(path for path in known if path.exists()).read_bytes())
             command = [
                 "hhsearch", "-i", str(profile), "-o", str(result), *_HHSEARCH,
                 "-cpu", str(options.cpu), "-d", options.pdb70,

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from records.convert import ConvertOptions, FileTask, chain_names, read_chain
 from records.errors import InputError
+from records.mmseqs import search_batch
 from records.search import SearchOptions, check_search, search_sequence
 from records.sources import AlignmentRef
 
@@ -47,7 +48,7 @@ def search_missing(
 
     Each distinct sequence is searched once; a search that fails leaves its chains to be
     rejected with that reason.  Raises InputError at once when a program or database is
-    missing.
+    missing, or when MMseqs2's search, which is one for all chains, fails.
     """
     check_search(options)
     wanted: dict[str, list[tuple[int, str]]] = {}  # sequence -> chains
@@ -66,6 +67,8 @@ def search_missing(
     jobs = {
         sequence: _key(tasks[places[0][0]], places[0][1]) for sequence, places in wanted.items()
     }
+    if options.mmseqs:
+        search_batch(jobs, options, threads=max(workers, options.cpu))
     threads = max(1, workers // options.cpu)
     with (
         ThreadPoolExecutor(threads) as pool,
