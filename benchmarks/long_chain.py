@@ -49,7 +49,7 @@ def measure(options: argparse.Namespace, folder: Path) -> None:
     config = load_config(options.config, [blocks, *options.overrides])
     network = AlphaFold(config.model)
     program = ForwardProgram(network)
-    recipe = Recipe.inference(config.data, 0, labels=False)
+    recipe = Recipe.inference(config.data_for_model, 0, labels=False)
     sizes = recipe.sizes(options.residues)
     batch = {
         name: tf.zeros((1, *feature.sizes(sizes)), feature.dtype)

@@ -40,7 +40,6 @@ def settings(options: argparse.Namespace) -> dict[str, object]:
         "model.bfloat16": options.bf16,
         "model.remat": not options.no_remat,
         "model.num_recycle": 0,
-        "data.use_templates": not options.no_templates,
         "data.crop_size": options.crop,
         "data.max_msa_clusters": options.msa,
         "data.max_extra_msa": options.extra,
@@ -59,7 +58,7 @@ def bundled_batch(config: Any) -> dict[str, np.ndarray]:
             inputs = ("--mmcif", DEMO / "mmcif", "--alignments", DEMO / "alignments")
             convert([str(x) for x in (*inputs, "--output", folder)])
         config.data.train = [str(Path(folder) / "train")]
-        batches = training_dataset(config.data, num_recycle=0, batch_size=1, seed=0)
+        batches = training_dataset(config.data_for_model, num_recycle=0, batch_size=1, seed=0)
         features = {name: value.numpy()[0] for name, value in next(iter(batches)).items()}
     features.pop("chain_id")
     return features

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import re
 from pathlib import Path
 
 import pytest
 
 from records.errors import InputError
 from tffold import config_file
-from tffold.config import Config
+from tffold.config import Config, rules
 from tffold.config_file import load_config
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -64,20 +66,22 @@ def test_circular_base_is_refused(tmp_path):
         ("train: {steps: 1.5}", ["train.steps", "int", "1.5"]),
         ("train: {steps: true}", ["train.steps", "int", "True"]),
         ("train: {learning_rate: null}", ["train.learning_rate", "float", "None"]),
-        ("data: {use_templates: 3}", ["data.use_templates", "bool"]),
-        ("data: {train: x}", ["data.train", "list[str]", "'x'"]),
+        ("data: {sample_msa: 3}", ["unknown key 'data.sample_msa'"]),
+        ("data: {mask_msa_in_inference: 3}", ["data.mask_msa_in_inference", "bool"]),
+        ("data: {train: 7}", ["data.train", "list[str]", "7"]),
         ("data: {train: [1]}", ["data.train", "list[str]"]),
         ("model: 3", ["'model' is a section"]),
         ("train: {steps: 1, steps: 2}", ["duplicate key steps"]),
         ("a: b: c", ["not valid YAML", "line 1"]),
         ("[1]", ["sections"]),
         ("train: {strategy: magic}", ["train.strategy", "mirrored", "magic"]),
-        ("train: {steps: -1}", ["train.steps", "negative"]),
+        ("train: {steps: -1}", ["train.steps", "at least 0", "-1"]),
         ("train: {batch_size: 0}", ["train.batch_size", "at least 1"]),
         ("data: {clamp_prob: 1.1}", ["data.clamp_prob", "between 0 and 1"]),
         ("data: {masked_msa_profile_prob: 0.9}", ["data.masked_msa_uniform_prob", "exceed 1"]),
-        ("data: {size_buckets: []}", ["data.size_buckets", "at least 1"]),
-        ("data: {use_templates: false}", ["model.template.enabled", "data.use_templates"]),
+        ("data: {size_buckets: []}", ["data.size_buckets", "one size"]),
+        ("data: {size_buckets: [64, 0]}", ["data.size_buckets", "at least 1"]),
+        ("data: {max_templates: 0}", ["model.template.enabled", "data.max_templates"]),
         ("train: {learning_rate: .nan}", ["train.learning_rate", "finite"]),
         (
             "model: {evoformer: {triangle_attention: {num_head: 3, key_dim: 32}}}",
@@ -155,6 +159,65 @@ def test_stages_follow_the_papers_table():
     assert not tuned.model.heads.predicted_aligned_error
     assert ptm.model.heads.predicted_aligned_error
     assert ptm.loss.predicted_aligned_error_weight == 0.1
+
+
+NUMBERS = {
+    key: value
+    for key, value in config_file.flatten(config_file.to_dict(Config())).items()
+    if isinstance((value or [""])[0] if isinstance(value, list) else value, (int, float))
+    and not isinstance(value, bool)
+}
+
+
+def beyond(rule):
+    """Numbers just outside a setting's bounds, and what is said of them."""
+    yield rule.at_least - 1, "must be at least" if rule.at_most == math.inf else "must lie between"
+    if rule.at_most < math.inf:
+        yield rule.at_most + 1, "must lie between"
+    if rule.below < math.inf:
+        yield rule.below, "must be below"
+
+
+@pytest.mark.parametrize("key", NUMBERS)
+def test_every_number_has_bounds_that_are_checked(key):
+    is_list, is_float = isinstance(NUMBERS[key], list), isinstance(NUMBERS[key], float)
+    wrong = list(beyond(rules(Config)[key]))
+    if is_float:
+        wrong += [(math.nan, "must be finite"), (math.inf, "must be finite")]
+    for value, said in wrong:
+        value = float(value) if is_float else value
+        tree = [value] if is_list else value
+        for part in reversed(key.split(".")):
+            tree = {part: tree}
+        with pytest.raises(InputError, match=f"'{re.escape(key)}' {said}"):
+            config_file.from_dict(tree, "here")
+
+
+def test_every_setting_has_a_rule():
+    assert list(rules(Config)) == list(config_file.flatten(config_file.to_dict(Config())))
+
+
+def test_what_is_said_of_a_section_holds_for_its_settings():
+    known = rules(Config)
+    assert known["predict.relax.stiffness"].free_on_resume
+    assert not known["loss.chi_weight"].free_on_resume
+    assert known["loss.chi_weight"].compared and known["train.run_dir"].compared is False
+
+
+@pytest.mark.parametrize("given", ["shards", "[shards]"])
+def test_one_path_needs_no_list(tmp_path, given):
+    written = load_config(write(tmp_path, f"data: {{train: {given}}}"))
+    said = load_config(write(tmp_path, "{}"), [f"data.train={given}"])
+    assert written.data.train == said.data.train == ["shards"]
+    drawn = load_config(write(tmp_path, "{}"), ["validation.draw_chains=1ubq_A"])
+    assert drawn.validation.draw_chains == ["1ubq_A"]
+
+
+def test_templates_are_read_where_the_model_embeds_them():
+    config = Config()
+    assert config.data_for_model is config.data
+    config.model.template.enabled = False
+    assert config.data_for_model == dataclasses.replace(config.data, max_templates=0)
 
 
 @pytest.mark.parametrize("steps", ["100", "10:5", "a:b", "-1:4", "3:"])

@@ -3,24 +3,78 @@
 A YAML file under ``configs/`` says only what differs from these defaults;
 ``tffold.config_file`` merges it and the command line's overrides strictly.
 Defaults are the published AlphaFold 2 ``model_1`` (Jumper et al. 2021,
-supplement 1.11-1.12, Table 4).
+supplement 1.11-1.12, Table 4).  What else is known of a setting stands beside
+its default, see ``Rule``.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import typing
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from typing import Any
 
 STRATEGIES = ("single", "mirrored", "multi_worker", "tpu")
 RANKINGS = ("plddt", "ptm")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What is known of a setting, or of all settings of a section, beside type and default.
+
+    A number is finite and not negative unless its rule says otherwise.  The bounds of a list
+    hold for its items.
+    """
+
+    at_least: float = 0
+    at_most: float = float("inf")
+    below: float = float("inf")
+    one_of: tuple[str, ...] = ()
+    free_on_resume: bool = False  # changes no number, so a run may go on with another value
+    read_by_predict: bool = True  # of ``data``; False: no prediction depends on it
+    # Runs are compared by it in TensorBoard: always, never, or (None) where it is not the default.
+    compared: bool | None = None
+
+
+def setting(default: Any, **known: Any) -> Any:
+    """A field with a default and a ``Rule``."""
+    metadata = {"rule": Rule(**known)}
+    if isinstance(default, list):
+        return field(default_factory=lambda: list(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def section(make: Callable[[], Any], **known: Any) -> Any:
+    """A field that is a section; what is said of it holds for each of its settings."""
+    return field(default_factory=make, metadata={"rule": Rule(**known)})
+
+
+def rules(cls: type, of_section: Rule | None = None, prefix: str = "") -> dict[str, Rule]:
+    """The rule of every setting of a section and of those in it, by dotted key."""
+    found: dict[str, Rule] = {}
+    hints = typing.get_type_hints(cls)
+    for item in fields(cls):
+        rule = item.metadata.get("rule", Rule())
+        if of_section is not None:
+            rule = replace(
+                rule,
+                free_on_resume=rule.free_on_resume or of_section.free_on_resume,
+                compared=of_section.compared if rule.compared is None else rule.compared,
+            )
+        if is_dataclass(hints[item.name]):
+            found |= rules(hints[item.name], rule, f"{prefix}{item.name}.")
+        else:
+            found[prefix + item.name] = rule
+    return found
 
 
 @dataclass
 class AttentionConfig:
     """Gated multi-head attention; ``key_dim`` is the total over the heads."""
 
-    num_head: int = 8
-    key_dim: int = 256
-    dropout_rate: float = 0.0
+    num_head: int = setting(8, at_least=1)
+    key_dim: int = setting(256, at_least=1)
+    dropout_rate: float = setting(0.0, at_most=1)
 
 
 @dataclass
@@ -28,20 +82,14 @@ class StackConfig:
     """One Evoformer-like stack (Algorithm 6 or 18)."""
 
     num_block: int = 48
-    msa_row_attention: AttentionConfig = field(
-        default_factory=lambda: AttentionConfig(8, 256, 0.15)
-    )
-    msa_column_attention: AttentionConfig = field(
-        default_factory=lambda: AttentionConfig(8, 256, 0.0)
-    )
-    msa_transition_factor: int = 4
-    outer_product_channel: int = 32
-    triangle_multiplication_channel: int = 128
-    triangle_multiplication_dropout_rate: float = 0.25
-    triangle_attention: AttentionConfig = field(
-        default_factory=lambda: AttentionConfig(4, 128, 0.25)
-    )
-    pair_transition_factor: int = 4
+    msa_row_attention: AttentionConfig = section(lambda: AttentionConfig(8, 256, 0.15))
+    msa_column_attention: AttentionConfig = section(lambda: AttentionConfig(8, 256, 0.0))
+    msa_transition_factor: int = setting(4, at_least=1)
+    outer_product_channel: int = setting(32, at_least=1)
+    triangle_multiplication_channel: int = setting(128, at_least=1)
+    triangle_multiplication_dropout_rate: float = setting(0.25, at_most=1)
+    triangle_attention: AttentionConfig = section(lambda: AttentionConfig(4, 128, 0.25))
+    pair_transition_factor: int = setting(4, at_least=1)
 
 
 @dataclass
@@ -50,18 +98,16 @@ class TemplateConfig:
 
     enabled: bool = True
     embed_torsion_angles: bool = True
-    channel: int = 64
+    channel: int = setting(64, at_least=1)
     num_block: int = 2
-    triangle_multiplication_channel: int = 64
-    triangle_multiplication_dropout_rate: float = 0.25
-    triangle_attention: AttentionConfig = field(
-        default_factory=lambda: AttentionConfig(4, 64, 0.25)
-    )
-    pair_transition_factor: int = 2
-    pointwise_attention: AttentionConfig = field(default_factory=lambda: AttentionConfig(4, 64))
+    triangle_multiplication_channel: int = setting(64, at_least=1)
+    triangle_multiplication_dropout_rate: float = setting(0.25, at_most=1)
+    triangle_attention: AttentionConfig = section(lambda: AttentionConfig(4, 64, 0.25))
+    pair_transition_factor: int = setting(2, at_least=1)
+    pointwise_attention: AttentionConfig = section(lambda: AttentionConfig(4, 64))
     dgram_min_bin: float = 3.25
     dgram_max_bin: float = 50.75
-    dgram_num_bins: int = 39
+    dgram_num_bins: int = setting(39, at_least=1)
     use_unit_vector: bool = False
 
 
@@ -71,24 +117,24 @@ class RecyclingConfig:
 
     min_bin: float = 3.25
     max_bin: float = 20.75
-    num_bins: int = 15
+    num_bins: int = setting(15, at_least=1)
 
 
 @dataclass
 class StructureModuleConfig:
     """Structure module (Algorithms 20 to 25)."""
 
-    num_layer: int = 8
-    num_head: int = 12
-    num_scalar_qk: int = 16
-    num_scalar_v: int = 16
-    num_point_qk: int = 4
-    num_point_v: int = 8
+    num_layer: int = setting(8, at_least=1)
+    num_head: int = setting(12, at_least=1)
+    num_scalar_qk: int = setting(16, at_least=1)
+    num_scalar_v: int = setting(16, at_least=1)
+    num_point_qk: int = setting(4, at_least=1)
+    num_point_v: int = setting(8, at_least=1)
     num_layer_in_transition: int = 3
-    torsion_channel: int = 128
+    torsion_channel: int = setting(128, at_least=1)
     num_torsion_resblock: int = 2
     position_scale: float = 10.0  # Å per model unit
-    dropout_rate: float = 0.1
+    dropout_rate: float = setting(0.1, at_most=1)
 
 
 @dataclass
@@ -98,12 +144,12 @@ class HeadsConfig:
     masked_msa_num_output: int = 23
     distogram_first_break: float = 2.3125  # Å
     distogram_last_break: float = 21.6875  # Å
-    distogram_num_bins: int = 64
-    predicted_lddt_num_channel: int = 128
-    predicted_lddt_num_bins: int = 50
+    distogram_num_bins: int = setting(64, at_least=1)
+    predicted_lddt_num_channel: int = setting(128, at_least=1)
+    predicted_lddt_num_bins: int = setting(50, at_least=1)
     predicted_aligned_error: bool = False
     predicted_aligned_error_max_bin: float = 31.0  # Å
-    predicted_aligned_error_num_bins: int = 64
+    predicted_aligned_error_num_bins: int = setting(64, at_least=1)
 
 
 def _extra_msa_stack() -> StackConfig:
@@ -118,18 +164,18 @@ def _extra_msa_stack() -> StackConfig:
 class ModelConfig:
     """The network (supplement 1.4 to 1.10)."""
 
-    msa_channel: int = 256
-    pair_channel: int = 128
-    single_channel: int = 384
-    extra_msa_channel: int = 64
+    msa_channel: int = setting(256, at_least=1)
+    pair_channel: int = setting(128, at_least=1)
+    single_channel: int = setting(384, at_least=1)
+    extra_msa_channel: int = setting(64, at_least=1)
     max_relative_feature: int = 32
     num_recycle: int = 3  # extra passes; training draws 0..num_recycle
-    evoformer: StackConfig = field(default_factory=StackConfig)
-    extra_msa_stack: StackConfig = field(default_factory=_extra_msa_stack)
-    template: TemplateConfig = field(default_factory=TemplateConfig)
-    recycling: RecyclingConfig = field(default_factory=RecyclingConfig)
-    structure_module: StructureModuleConfig = field(default_factory=StructureModuleConfig)
-    heads: HeadsConfig = field(default_factory=HeadsConfig)
+    evoformer: StackConfig = section(StackConfig)
+    extra_msa_stack: StackConfig = section(_extra_msa_stack)
+    template: TemplateConfig = section(TemplateConfig)
+    recycling: RecyclingConfig = section(RecyclingConfig)
+    structure_module: StructureModuleConfig = section(StructureModuleConfig)
+    heads: HeadsConfig = section(HeadsConfig)
     zero_init: bool = True  # output layers start at zero (supplement 1.11.4)
     slice_mib: int = 32  # MiB of a module's largest intermediate at a time; 0 = all at once
     remat: bool = True  # recompute each block in the backward pass (supplement 1.11.8)
@@ -169,7 +215,8 @@ class FilterConfig:
     """Which chains of a set are used, and how often (supplement 1.2.5)."""
 
     max_resolution: float = 9.0  # Å, exclusive; unknown (0) passes; 0 = no bound
-    max_single_residue_fraction: float = 0.8  # share of the most frequent residue
+    # Share of the most frequent residue.
+    max_single_residue_fraction: float = setting(0.8, at_most=1)
     min_length: int = 0  # residues
     max_length: int = 0  # 0 = no bound
     min_msa_rows: int = 0
@@ -186,74 +233,80 @@ def _distillation_filter() -> FilterConfig:
 class DataConfig:
     """From shards to batches (supplement 1.2, 1.3)."""
 
-    train: list[str] = field(default_factory=list)  # shard files, folders or patterns
-    distillation: list[str] = field(default_factory=list)  # the same, of predicted structures
-    validation: list[str] = field(default_factory=list)
-    train_filter: FilterConfig = field(default_factory=FilterConfig)
-    distillation_filter: FilterConfig = field(default_factory=_distillation_filter)
-    distillation_probability: float = 0.75  # share of predicted structures when there are both
+    # Shard files, folders or patterns; one alone needs no list.
+    train: list[str] = setting([], read_by_predict=False)
+    distillation: list[str] = setting([], read_by_predict=False)  # of predicted structures
+    validation: list[str] = setting([], read_by_predict=False, free_on_resume=True)
+    train_filter: FilterConfig = section(FilterConfig)
+    distillation_filter: FilterConfig = section(_distillation_filter)
+    # Share of predicted structures when there are both.
+    distillation_probability: float = setting(0.75, at_most=1)
     distillation_min_confidence: float = 50.0  # pLDDT; residues at or below it are masked
     distillation_max_msa: int = 1000  # rows
-    crop_size: int = 256
-    clamp_prob: float = 0.9  # share of examples with clamped backbone FAPE
-    max_msa_clusters: int = 128  # N_seq
+    crop_size: int = setting(256, at_least=1)
+    clamp_prob: float = setting(0.9, at_most=1)  # share of examples with clamped backbone FAPE
+    max_msa_clusters: int = setting(128, at_least=1)  # N_seq
     reduce_msa_clusters_by_max_templates: bool = True  # templates count among N_seq
     max_extra_msa: int = 1024
-    use_templates: bool = True
-    max_templates: int = 4
+    max_templates: int = 4  # none are read where the model embeds none
     template_top: int = 20  # training draws from this many best hits
     block_deletion_num_blocks: int = 5
-    block_deletion_fraction: float = 0.3  # of the rows, each block
-    masked_msa_replace_fraction: float = 0.15
-    masked_msa_uniform_prob: float = 0.1
-    masked_msa_profile_prob: float = 0.1
-    masked_msa_same_prob: float = 0.1
-    mask_msa_in_inference: bool = True
-    size_buckets: list[int] = field(  # inference pads to the next one, or a multiple of the last
-        default_factory=lambda: [64, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048]
+    block_deletion_fraction: float = setting(0.3, at_most=1)  # of the rows, each block
+    masked_msa_replace_fraction: float = setting(0.15, at_most=1)
+    masked_msa_uniform_prob: float = setting(0.1, at_most=1)
+    masked_msa_profile_prob: float = setting(0.1, at_most=1)
+    masked_msa_same_prob: float = setting(0.1, at_most=1)
+    mask_msa_in_inference: bool = setting(True, free_on_resume=True)
+    # Inference pads to the next one, or a multiple of the last.
+    size_buckets: list[int] = setting(
+        [64, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048], at_least=1, free_on_resume=True
     )
-    on_corrupt: str = "raise"  # or "skip": count, report, take another record
-    num_parallel: int = 0  # examples prepared at once; 0 = as many as pay
-    prefetch: int = 2  # batches
+    # skip: count, report, take another record
+    on_corrupt: str = setting("raise", one_of=("raise", "skip"), read_by_predict=False)
+    # Examples prepared at once; 0 = as many as pay.
+    num_parallel: int = setting(0, read_by_predict=False, free_on_resume=True)
+    prefetch: int = setting(2, read_by_predict=False, free_on_resume=True)  # batches
 
 
 @dataclass
 class TrainConfig:
     """Optimisation, schedule, checkpoints, monitoring (supplement 1.11)."""
 
-    run_dir: str = "runs/default"
-    init_from: str = ""  # a checkpoint or DeepMind's .npz
-    steps: int = 78125
-    batch_size: int = 128  # global
-    seed: int = 0
-    strategy: str = "single"  # single, mirrored, multi_worker, tpu
-    tpu: str = "local"
+    run_dir: str = setting("runs/default", free_on_resume=True, compared=False)
+    init_from: str = setting("", free_on_resume=True)  # a checkpoint or DeepMind's .npz
+    steps: int = setting(78125, free_on_resume=True)
+    batch_size: int = setting(128, at_least=1)  # global
+    seed: int = setting(0, at_least=-(2**63), below=2**63)
+    strategy: str = setting("single", one_of=STRATEGIES)
+    tpu: str = setting("local", free_on_resume=True, compared=False)
     learning_rate: float = 1e-3
     warmup_samples: int = 128_000
     decay_samples: int = 6_400_000
     decay_factor: float = 0.95
-    adam_beta_1: float = 0.9
-    adam_beta_2: float = 0.999
+    adam_beta_1: float = setting(0.9, below=1)
+    adam_beta_2: float = setting(0.999, below=1)
     adam_epsilon: float = 1e-6
     clip_norm: float = 0.1  # each example's gradient, global norm
-    ema_decay: float = 0.999
-    max_non_finite_steps: int = 10
-    log_every: int = 10
-    checkpoint_every: int = 1000
-    keep_checkpoints: int = 5
-    probe_steps: int = 0  # the first so many steps' crops are measured before and after training
-    profile: str = ""  # "100:110": TensorBoard's profiler watches steps 100 to 109
+    ema_decay: float = setting(0.999, below=1)
+    max_non_finite_steps: int = setting(10, at_least=1, free_on_resume=True)
+    log_every: int = setting(10, at_least=1, free_on_resume=True)
+    checkpoint_every: int = setting(1000, at_least=1, free_on_resume=True)
+    keep_checkpoints: int = setting(5, at_least=1, free_on_resume=True)
+    # The first so many steps' crops are measured before and after training.
+    probe_steps: int = setting(0, free_on_resume=True)
+    # "100:110": TensorBoard's profiler watches steps 100 to 109.
+    profile: str = setting("", free_on_resume=True)
 
 
 @dataclass
 class ValidationConfig:
     """Whole chains of ``data.validation`` under the averaged weights (supplement 1.11.7)."""
 
-    every: int = 1000  # steps; without ``data.validation`` never
-    max_length: int = 512  # residues; longer chains are left out
+    every: int = setting(1000, at_least=1)  # steps; without ``data.validation`` never
+    max_length: int = setting(512, at_least=1)  # residues; longer chains are left out
     num_recycle: int = 3  # extra passes, always as many
     patience: int = 0  # evaluations without a better lDDT-Cα that end training; 0 = never
-    draw_chains: list[str] = field(default_factory=list)  # as pictures and structures
+    draw_chains: list[str] = setting([])  # as pictures and structures
     draw_count: int = 2  # so many, the shortest, if ``draw_chains`` is empty
 
 
@@ -284,24 +337,32 @@ class DistillConfig:
 class PredictConfig:
     """Predicting structures; passes are ``model.num_recycle``, sizes ``data.size_buckets``."""
 
-    seed: int = 0  # of the sampled alignment rows
+    seed: int = setting(0, at_least=-(2**63), below=2**63)  # of the sampled alignment rows
     num_seeds: int = 1  # predictions of each model
     num_ensemble: int = 1  # samples of the alignment that are averaged in each pass
     recycle_tolerance: float = 0.0  # Å; recycling ends once Cα distances change less; 0 = never
     max_length: int = 2048  # residues; longer sequences are refused
-    rank_by: str = "plddt"  # or ptm, which needs the predicted-aligned-error head
+    # ptm needs the predicted-aligned-error head.
+    rank_by: str = setting("plddt", one_of=RANKINGS)
     plots: bool = True
-    relax: RelaxConfig = field(default_factory=RelaxConfig)
-    distill: DistillConfig = field(default_factory=DistillConfig)
+    relax: RelaxConfig = section(RelaxConfig)
+    distill: DistillConfig = section(DistillConfig)
 
 
 @dataclass
 class Config:
     """Everything."""
 
-    model: ModelConfig = field(default_factory=ModelConfig)
-    loss: LossConfig = field(default_factory=LossConfig)
-    data: DataConfig = field(default_factory=DataConfig)
-    train: TrainConfig = field(default_factory=TrainConfig)
-    predict: PredictConfig = field(default_factory=PredictConfig)
-    validation: ValidationConfig = field(default_factory=ValidationConfig)
+    model: ModelConfig = section(ModelConfig)
+    loss: LossConfig = section(LossConfig, compared=True)
+    data: DataConfig = section(DataConfig)
+    train: TrainConfig = section(TrainConfig, compared=True)
+    predict: PredictConfig = section(PredictConfig, free_on_resume=True)
+    validation: ValidationConfig = section(ValidationConfig, free_on_resume=True)
+
+    @property
+    def data_for_model(self) -> DataConfig:
+        """``data`` as the model reads it: without templates where it embeds none."""
+        if self.model.template.enabled:
+            return self.data
+        return replace(self.data, max_templates=0)

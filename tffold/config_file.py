@@ -16,9 +16,8 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from records.errors import InputError
-from tffold.config import RANKINGS, STRATEGIES, AttentionConfig, Config, DataConfig
+from tffold.config import AttentionConfig, Config, Rule, rules
 
-_AT_LEAST_ONE = ("num_head", "num_bins", "num_layer", "num_scalar_qk", "num_point_qk")
 BASE_KEY = "base"  # a configuration file to start from, relative to the one that names it
 
 
@@ -49,8 +48,8 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
 
 def from_dict(tree: Mapping[str, Any], source: str) -> Config:
     """A checked ``Config`` from a nested dictionary; ``source`` names it in errors."""
-    _check_tree(Config, tree, source, ())
-    config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), dict(tree)))
+    tree = _checked_tree(Config, tree, source, ())
+    config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), tree))
     _check_values(config, source)
     return config
 
@@ -105,8 +104,7 @@ def _checked(tree: Any, source: str) -> Any:
         container = OmegaConf.to_container(tree, resolve=True)
     except OmegaConfBaseException as error:
         raise InputError(f"{source}: {_first_line(error)}") from None
-    _check_tree(Config, container, source, ())
-    return OmegaConf.create(container)
+    return OmegaConf.create(_checked_tree(Config, container, source, ()))
 
 
 def _first_line(error: Exception) -> str:
@@ -116,12 +114,16 @@ def _first_line(error: Exception) -> str:
     return (getattr(error, "problem", None) or lines[0] if lines else type(error).__name__) + where
 
 
-def _check_tree(cls: type, tree: Any, source: str, prefix: tuple[str, ...]) -> None:
-    """Holds a nested dictionary against a dataclass: known keys, right types."""
+def _checked_tree(cls: type, tree: Any, source: str, prefix: tuple[str, ...]) -> dict[str, Any]:
+    """Holds a nested dictionary against a dataclass: known keys, right types.
+
+    One string where several are meant becomes a list.
+    """
     if not isinstance(tree, Mapping):
         name = ".".join(prefix)
         raise InputError(f"{source}: '{name}' is a section; give it keys, not {tree!r}")
     hints = typing.get_type_hints(cls)
+    checked: dict[str, Any] = {}
     for key, value in tree.items():
         dotted = ".".join((*prefix, str(key)))
         if key not in hints:
@@ -129,10 +131,15 @@ def _check_tree(cls: type, tree: Any, source: str, prefix: tuple[str, ...]) -> N
                 f"{source}: unknown key '{dotted}'; {_suggestion(dotted, hints, prefix)}"
             )
         if dataclasses.is_dataclass(hints[key]):
-            _check_tree(hints[key], value, source, (*prefix, key))
+            checked[key] = _checked_tree(hints[key], value, source, (*prefix, key))
+        elif hints[key] == list[str] and isinstance(value, str):
+            checked[key] = [value]
         elif not _has_type(value, hints[key]):
             kind = hints[key].__name__ if not typing.get_args(hints[key]) else str(hints[key])
             raise InputError(f"{source}: '{dotted}' must be {kind}, not {value!r}")
+        else:
+            checked[key] = value
+    return checked
 
 
 def _has_type(value: Any, kind: Any) -> bool:
@@ -163,65 +170,29 @@ def _suggestion(dotted: str, siblings: Iterable[str], prefix: tuple[str, ...]) -
 
 
 def _check_values(config: Config, source: str) -> None:
-    """Ranges that a type cannot express."""
-    for key, value in flatten(to_dict(config)).items():
-        name = key.rpartition(".")[2]
-        if isinstance(value, float) and not math.isfinite(value):
-            raise InputError(f"{source}: '{key}' must be finite, not {value}")
-        if isinstance(value, (int, float)) and value < 0 and name != "seed":
-            raise InputError(f"{source}: '{key}' must not be negative, not {value}")
-        if (
-            name.endswith(("_prob", "_probability", "_fraction", "_rate"))
-            and name != "learning_rate"
-        ):
-            if value > 1:
-                raise InputError(f"{source}: '{key}' must lie between 0 and 1, not {value}")
-        if name in _AT_LEAST_ONE and value < 1:
-            raise InputError(f"{source}: '{key}' must be at least 1, not {value}")
-    train, data, model, predict = config.train, config.data, config.model, config.predict
-    for key, value in (
-        ("train.batch_size", train.batch_size),
-        ("train.log_every", train.log_every),
-        ("train.checkpoint_every", train.checkpoint_every),
-        ("train.keep_checkpoints", train.keep_checkpoints),
-        ("train.max_non_finite_steps", train.max_non_finite_steps),
-        ("data.crop_size", data.crop_size),
-        ("data.max_msa_clusters", data.max_msa_clusters),
-        ("validation.every", config.validation.every),
-        ("validation.max_length", config.validation.max_length),
-    ):
-        if value < 1:
-            raise InputError(f"{source}: '{key}' must be at least 1, not {value}")
-    if train.strategy not in STRATEGIES:
-        raise InputError(
-            f"{source}: 'train.strategy' must be one of {', '.join(STRATEGIES)}, "
-            f"not '{train.strategy}'"
-        )
-    profiled_steps(train.profile, source)
-    if predict.rank_by not in RANKINGS:
-        raise InputError(
-            f"{source}: 'predict.rank_by' must be one of {', '.join(RANKINGS)}, "
-            f"not '{predict.rank_by}'"
-        )
-    if predict.rank_by == "ptm" and not model.heads.predicted_aligned_error:
-        raise InputError(
-            f"{source}: 'predict.rank_by' is ptm, but 'model.heads.predicted_aligned_error' is off"
-        )
-    _check_data(data, source)
-    if model.template.enabled and not (data.use_templates and data.max_templates):
-        raise InputError(
-            f"{source}: 'model.template.enabled' needs 'data.use_templates' and at least one of "
-            "'data.max_templates'"
-        )
-    for key, attention in _attentions(model, ("model",)):
-        if attention.num_head and attention.key_dim % attention.num_head:
-            raise InputError(
-                f"{source}: '{key}.key_dim' ({attention.key_dim}) must be a multiple of "
-                f"'{key}.num_head' ({attention.num_head})"
-            )
-    for key in ("adam_beta_1", "adam_beta_2", "ema_decay"):
-        if not getattr(train, key) < 1:
-            raise InputError(f"{source}: 'train.{key}' must be below 1, not {getattr(train, key)}")
+    """What a type cannot express: the settings' rules, and what binds several settings."""
+    values = flatten(to_dict(config))
+    for key, rule in rules(Config).items():
+        for value in values[key] if isinstance(values[key], list) else [values[key]]:
+            if problem := _problem(rule, value):
+                raise InputError(f"{source}: '{key}' must {problem}, not {value}")
+    profiled_steps(config.train.profile, source)
+    _check_data(config, source)
+    _check_model(config, source)
+
+
+def _problem(rule: Rule, value: Any) -> str | None:
+    """What a value must do and does not."""
+    if isinstance(value, str):
+        known = not rule.one_of or value in rule.one_of
+        return None if known else f"be one of {', '.join(rule.one_of)}"
+    if not math.isfinite(value):
+        return "be finite"
+    if rule.at_least <= value <= rule.at_most and value < rule.below:
+        return None
+    if math.isfinite(rule.at_most):
+        return f"lie between {rule.at_least} and {rule.at_most}"
+    return f"be at least {rule.at_least}" if value < rule.at_least else f"be below {rule.below}"
 
 
 def profiled_steps(setting: str, source: str = "train.profile") -> range:
@@ -237,19 +208,34 @@ def profiled_steps(setting: str, source: str = "train.profile") -> range:
     return range(int(first), int(end))
 
 
-def _check_data(data: DataConfig, source: str) -> None:
-    if data.on_corrupt not in ("raise", "skip"):
-        raise InputError(
-            f"{source}: 'data.on_corrupt' must be raise or skip, not '{data.on_corrupt}'"
-        )
+def _check_data(config: Config, source: str) -> None:
+    data = config.data
     replaced = ("uniform_prob", "profile_prob", "same_prob")
     if sum(getattr(data, f"masked_msa_{name}") for name in replaced) > 1:
         raise InputError(
             f"{source}: 'data.masked_msa_uniform_prob', '…_profile_prob' and '…_same_prob' "
             "must not exceed 1 together"
         )
-    if not data.size_buckets or min(data.size_buckets) < 1:
-        raise InputError(f"{source}: 'data.size_buckets' must hold sizes of at least 1")
+    if not data.size_buckets:
+        raise InputError(f"{source}: 'data.size_buckets' must hold one size at least")
+    if config.model.template.enabled and not data.max_templates:
+        raise InputError(
+            f"{source}: 'data.max_templates' must be at least 1, as 'model.template.enabled' is on"
+        )
+
+
+def _check_model(config: Config, source: str) -> None:
+    model = config.model
+    if config.predict.rank_by == "ptm" and not model.heads.predicted_aligned_error:
+        raise InputError(
+            f"{source}: 'predict.rank_by' is ptm, but 'model.heads.predicted_aligned_error' is off"
+        )
+    for key, attention in _attentions(model, ("model",)):
+        if attention.key_dim % attention.num_head:
+            raise InputError(
+                f"{source}: '{key}.key_dim' ({attention.key_dim}) must be a multiple of "
+                f"'{key}.num_head' ({attention.num_head})"
+            )
 
 
 def _attentions(section: Any, prefix: tuple[str, ...]) -> Iterator[tuple[str, AttentionConfig]]:

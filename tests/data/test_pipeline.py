@@ -266,7 +266,7 @@ def test_seeking_far_is_quick(config):
 
 
 def test_without_templates(config):
-    without = dataclasses.replace(config, use_templates=False)
+    without = dataclasses.replace(config, max_templates=0)
     (batch,) = _batches(without, 1)
     assert not set(TEMPLATE_FEATURES) & set(batch)
     # All N_seq rows are cluster centres then.

@@ -62,7 +62,7 @@ def test_published_differences(number, suffix):
     config = load_config(CONFIGS / f"model_{number}{suffix}.yaml")
     has_templates = number in (1, 2)
     assert config.model.template.enabled is has_templates
-    assert config.data.use_templates is has_templates
+    assert bool(config.data_for_model.max_templates) is has_templates
     assert config.data.max_extra_msa == (5120 if number in (1, 3, 4) else 1024)
     assert config.data.max_msa_clusters == 512
     assert config.model.heads.predicted_aligned_error is bool(suffix)

@@ -57,7 +57,7 @@ def test_libtpu_compiles_the_step():
     config = tiny(bfloat16=True)
     # One pass without templates: libtpu takes minutes over the whole step, however narrow.
     config.model.num_recycle = 0
-    config.model.template.enabled = config.data.use_templates = False
+    config.model.template.enabled = False
     plan = report.make_plan(config, alphafold_task(), "v5e:2x2")
     assert plan.fits
     assert (plan.cores, plan.local_batch) == (4, 2)

@@ -41,7 +41,7 @@ def made(shard: Path, strategy: str = "single", replicas: int = 1) -> Config:
     config.model = tiny_config()
     config.model.evoformer.num_block = config.model.extra_msa_stack.num_block = 1
     config.model.structure_module.num_layer = 1
-    config.model.template.enabled = config.data.use_templates = False
+    config.model.template.enabled = False
     config.loss.predicted_aligned_error_weight = 0.1
     config.data.validation = [str(shard)]
     config.data.size_buckets = [40, 64]

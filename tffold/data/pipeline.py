@@ -88,7 +88,7 @@ def training_choices(
         position=position,
         crop_start=start,
         crop_size=min(num_res, config.crop_size),
-        hits=tuple(hits) if config.use_templates else (),
+        hits=tuple(hits),
         clamped=clamped,
         num_iter_recycling=num_iter_recycling,
     )
@@ -98,7 +98,7 @@ def inference_choices(
     config: DataConfig, *, position: int, num_res: int, num_hits: int, num_recycle: int
 ) -> Choices:
     """The whole chain, the best templates, every pass."""
-    count = min(num_hits, config.max_templates) if config.use_templates else 0
+    count = min(num_hits, config.max_templates)
     return Choices(position, 0, num_res, tuple(range(count)), True, num_recycle)
 
 

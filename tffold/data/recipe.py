@@ -39,7 +39,7 @@ class Recipe:
     @classmethod
     def training(cls, config: DataConfig, num_recycle: int) -> Recipe:
         """Supplement 1.2 and 1.3 in full."""
-        templates = config.max_templates if config.use_templates else 0
+        templates = config.max_templates
         reserved = templates if config.reduce_msa_clusters_by_max_templates else 0
         centres = config.max_msa_clusters - reserved
         if centres < 1:

@@ -27,7 +27,7 @@ class Lowered:
 
 def batch_specs(config: Config, local_batch: int) -> dict[str, tf.TensorSpec]:
     """The features of one core's training batch [local batch, C, ...]."""
-    recipe = Recipe.training(config.data, config.model.num_recycle)
+    recipe = Recipe.training(config.data_for_model, config.model.num_recycle)
     sizes = recipe.sizes(config.data.crop_size)
     return {
         name: tf.TensorSpec((local_batch, recipe.num_passes, *feature.sizes(sizes)), feature.dtype)

@@ -87,7 +87,7 @@ class Model:
         settings = self.config.predict
         samples = (self.config.model.num_recycle + 1) * settings.num_ensemble
         features = pipeline.inference_example(
-            raw, self.config.data, num_recycle=samples - 1, seed=seed
+            raw, self.config.data_for_model, num_recycle=samples - 1, seed=seed
         )
         prepared = time.monotonic()
         compiled = self.program.num_compiled

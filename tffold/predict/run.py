@@ -16,6 +16,8 @@ from tqdm import tqdm
 
 from records.durable import whole_folder
 from records.errors import InputError
+from tffold import config_file
+from tffold.config import DataConfig, rules
 from tffold.data.inputs import hhblits_to_restype
 from tffold.predict import output
 from tffold.predict.models import Model, Prediction
@@ -63,12 +65,10 @@ class Job:
         for model in self.models:
             config = model.config
             parts += [model.name, model.checksum, asdict(config.model), asdict(config.predict)]
-            parts.append({k: v for k, v in asdict(config.data).items() if k not in _NOT_READ})
+            read = rules(DataConfig)
+            data = config_file.flatten(asdict(config.data)).items()
+            parts.append({key: value for key, value in data if read[key].read_by_predict})
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
-# Settings of the data that say where training finds it and how fast it is read.
-_NOT_READ = ("train", "distillation", "validation", "num_parallel", "prefetch", "on_corrupt")
 
 
 def predict_all(

@@ -11,14 +11,11 @@ import numpy as np
 import tensorflow as tf
 
 from tffold import config_file
-from tffold.config import Config
+from tffold.config import Config, rules
 from tffold.data.reader import RecordSet
 from tffold.train.norms import parameters_by_module
 from tffold.train.strategy import Cluster
 from tffold.weights.checkpoint import versions
-
-_SECTIONS = ("train.", "loss.")
-_NOT_COMPARED = ("train.run_dir", "train.tpu")  # where a run is says nothing about it
 
 
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -75,11 +72,11 @@ def data_table(sets: Mapping[str, RecordSet | None]) -> str:
 def hyperparameters(config: Config) -> dict[str, bool | int | float | str]:
     """Settings by which runs are compared: those of training and loss, and changed others."""
     now, default = (config_file.flatten(config_file.to_dict(c)) for c in (config, Config()))
-    chosen = {
-        name: value
-        for name, value in now.items()
-        if name not in _NOT_COMPARED and (name.startswith(_SECTIONS) or value != default[name])
+    compared = {
+        name: now[name] != default[name] if rule.compared is None else rule.compared
+        for name, rule in rules(Config).items()
     }
+    chosen = {name: value for name, value in now.items() if compared[name]}
     return {
         name: ", ".join(map(str, value)) if isinstance(value, list) else value
         for name, value in chosen.items()

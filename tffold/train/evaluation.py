@@ -72,7 +72,7 @@ class ChainEvaluation:
 
     def __init__(self, config: Config, trainer: AlphaFoldTrainer) -> None:
         self.config, self.trainer = config, trainer
-        self.data = config.data
+        self.data = config.data_for_model
         # No cell is masked, so there is nothing to guess.
         self.loss = dataclasses.replace(config.loss, masked_msa_weight=0.0)
         self.program = ForwardProgram(trainer.network)

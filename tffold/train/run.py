@@ -13,7 +13,7 @@ import keras
 
 from records.errors import InputError
 from tffold import config_file
-from tffold.config import Config
+from tffold.config import Config, rules
 from tffold.pictures.board import BestEffort
 from tffold.train import describe
 from tffold.train.callbacks import Checkpointer, Probe, StopOnNonFinite, StopOnSignal
@@ -40,28 +40,6 @@ from tffold.train.validation import (
 from tffold.weights import checkpoint
 
 CONFIG_FILE, SUMMARY_FILE = "config.yaml", "summary.json"
-# Settings that may change between one part of a run and the next: none changes the numbers.
-FREE_ON_RESUME = frozenset(
-    {
-        "data.mask_msa_in_inference",
-        "data.num_parallel",
-        "data.prefetch",
-        "data.size_buckets",
-        "data.validation",
-        "train.checkpoint_every",
-        "train.init_from",
-        "train.keep_checkpoints",
-        "train.log_every",
-        "train.max_non_finite_steps",
-        "train.probe_steps",
-        "train.profile",
-        "train.run_dir",
-        "train.steps",
-        "train.tpu",
-    }
-)
-
-FREE_SECTIONS = ("predict.", "validation.")  # nor does anything in these
 
 _LOG = logging.getLogger(__name__)
 
@@ -196,12 +174,11 @@ def check_same_config(saved: checkpoint.Checkpoint, config: Config, allowed: boo
     """Refuses to go on under settings that would make it another run, unless allowed."""
     before = config_file.flatten(saved.description["config"])
     now = config_file.flatten(config_file.to_dict(config))
+    free = {key for key, rule in rules(Config).items() if rule.free_on_resume}
     changed = [
         f"{key}: {before.get(key)!r} -> {now.get(key)!r}"
-        for key in sorted(before.keys() | now.keys())
+        for key in sorted((before.keys() | now.keys()) - free)
         if before.get(key) != now.get(key)
-        and key not in FREE_ON_RESUME
-        and not key.startswith(FREE_SECTIONS)
     ]
     if changed and not allowed:
         raise InputError(

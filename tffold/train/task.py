@@ -57,7 +57,7 @@ class TrainingData(DatasetFactory):
 
     def __init__(self, config: Config) -> None:
         train = config.train
-        self.data, self.num_recycle = config.data, config.model.num_recycle
+        self.data, self.num_recycle = config.data_for_model, config.model.num_recycle
         self.batch_size, self.seed = train.batch_size, train.seed
         self.reader = pipeline.TrainingReader(
             self.data,
