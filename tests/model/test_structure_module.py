@@ -1,0 +1,166 @@
+"""The structure module and its parts."""
+
+from __future__ import annotations
+
+import numpy as np
+import paper
+import tensorflow as tf
+from layers import LayerTests, Not, close, integers, mask, numbers, weights_of
+from reference import nest
+from tiny import tiny_config
+
+from tffold.geometry.atoms import make_atom14_masks
+from tffold.geometry.rigid import quat_affine
+from tffold.model import structure_module
+from tffold.model.structure_module import FoldIteration, StructureModule, TorsionAngles
+
+CONFIG = tiny_config()
+SETTINGS = CONFIG.structure_module
+
+
+class StructureTests(LayerTests):
+    sizes = {"i": 6, "j": 6, "s": 16, "z": 12, "l": SETTINGS.num_layer}
+    padded = "i j"
+    slice_bytes = Not("is not sliced: it holds the pair representation and little else")
+    bfloat16 = Not("runs in float32")
+
+
+class TestTorsionAngles(StructureTests):
+    layer_class = TorsionAngles
+    inputs = {"single": numbers("i s"), "initial_single": numbers("i s")}
+    outputs = "i 7 2"
+    padded = Not("each residue stands alone")
+
+    def make(self):
+        return TorsionAngles(CONFIG)
+
+    def reference(self, w, single, initial_single):
+        return paper.torsion_net(w, single, initial_single)
+
+
+class TestFoldIteration(StructureTests):
+    layer_class = FoldIteration
+    inputs = {
+        "single": numbers("i s"),
+        "initial_single": numbers("i s"),
+        "pair": numbers("i j z"),
+        "quat": numbers("i 4", differentiable=False),
+        "trans": numbers("i 3"),
+        "mask": mask("i"),
+    }
+    outputs = {"single": "i s", "quat": "i 4", "trans": "i 3", "angles": "i 7 2"}
+    unreached = {"invariant_point_attention/attention_2d/bias": "adds one number to all logits"}
+
+    def make(self, rate=0.0):
+        config = tiny_config(dropout=rate)
+        return FoldIteration(config)
+
+    def draw(self, pad=0):
+        drawn = super().draw(pad)
+        drawn["quat"] /= np.linalg.norm(drawn["quat"], axis=-1, keepdims=True)
+        return drawn
+
+    def call(self, layer, single, initial_single, pair, quat, trans, mask, key=None):
+        affine = quat_affine(quat, trans, normalize=False)
+        single, affine, angles = layer(single, initial_single, pair, affine, mask, key)
+        # What becomes of masked residues is nobody's concern (see test_ipa.py).
+        found = {"single": single, "quat": affine.quat, "trans": affine.trans, "angles": angles}
+        return {k: x * tf.reshape(mask, (-1, *(len(x.shape) - 1) * [1])) for k, x in found.items()}
+
+    def reference(self, w, single, initial_single, pair, quat, trans, mask, **dropout):
+        found = paper.fold_iteration(
+            w, single, initial_single, pair, quat, trans, mask, SETTINGS, **dropout
+        )
+        seen = mask > 0
+        return {
+            k: np.where(seen.reshape(-1, *(x.ndim - 1) * [1]), x, 0.0)
+            for k, x in zip(self.outputs, found, strict=True)
+        }
+
+    def test_dropout_stands_before_each_layer_norm(self, monkeypatch):
+        rng = np.random.default_rng(0)
+        shape, rate = (self.sizes["i"], self.sizes["s"]), 0.3
+        drops = [(rng.random(shape) < 0.7).astype(np.float32) for _ in range(2)]
+
+        def masks(key, shapes, rates):
+            assert [tuple(s) for s in shapes] == [shape, shape]
+            assert rates == [rate, rate]
+            return [tf.constant(drop) for drop in drops]
+
+        monkeypatch.setattr(structure_module, "dropout_masks", masks)
+        layer, inputs = self.layer(rate=rate), self.draw()
+        found = self.call(
+            layer, **{k: tf.constant(x) for k, x in inputs.items()}, key=tf.constant([1, 2])
+        )
+        weights = nest({k: v.numpy().astype(np.float64) for k, v in weights_of(layer).items()})
+        expected = self.reference(weights, **inputs, drops=drops, rate=rate)
+        for name, value in expected.items():
+            close(found[name], value, self.tolerance, name)
+
+
+class TestStructureModule(StructureTests):
+    layer_class = StructureModule
+    remat = True
+    inputs = {
+        "single": numbers("i s"),
+        "pair": numbers("i j z"),
+        "aatype": integers("i", 21),
+        "mask": mask("i"),
+    }
+    outputs = {
+        "traj": "l i 7",
+        "raw": "l i 7 2",
+        "angles": "l i 7 2",
+        "rot": "l i 8 3 3",
+        "trans": "l i 8 3",
+        "atoms": "l i 14 3",
+        "act": "i s",
+    }
+    unreached = {
+        "fold_iteration/invariant_point_attention/attention_2d/bias": "adds one number to logits"
+    }
+    rotations = None
+
+    def make(self):
+        return StructureModule(tiny_config(remat=self.remat))
+
+    def call(self, layer, single, pair, aatype, mask):
+        batch = {"aatype": aatype, "seq_mask": mask, **make_atom14_masks(aatype)}
+        found = layer(single, pair, batch)
+        side = found["sidechains"]
+        last = found["final_atom14_positions"]
+        np.testing.assert_array_equal(last, side["atom_pos"][-1])
+        np.testing.assert_array_equal(found["final_affines"], found["traj"][-1])
+        ca = found["final_atom_positions"][:, 1]
+        np.testing.assert_array_equal(ca, last[:, 1])
+        outputs = {
+            "traj": found["traj"],
+            "raw": side["unnormalized_angles_sin_cos"],
+            "angles": side["angles_sin_cos"],
+            "rot": side["frames"].rot,
+            "trans": side["frames"].trans,
+            "atoms": side["atom_pos"],
+            "act": found["act"],
+        }
+        return {k: x * self.seen(mask, k, len(x.shape)) for k, x in outputs.items()}
+
+    def seen(self, mask, name, rank):
+        """The residue mask at the place of its axis."""
+        before = 0 if name == "act" else 1
+        return np.reshape(mask, (*before * [1], -1, *(rank - 1 - before) * [1]))
+
+    def reference(self, w, single, pair, aatype, mask):
+        found = paper.structure_module(w, single, pair, aatype, mask, SETTINGS, self.rotations)
+        return {k: x * self.seen(mask, k, x.ndim) for k, x in found.items()}
+
+    def test_gradients_are_the_papers(self):
+        """None flows through rotations from layer to layer (Algorithm 20, line 20)."""
+        weights = {k: v.numpy().astype(np.float64) for k, v in weights_of(self.layer()).items()}
+        quats = self.paper(weights, self.draw())["traj"][..., :4]
+        first = np.tile([1.0, 0.0, 0.0, 0.0], (1, self.sizes["i"], 1))
+        self.rotations = np.concatenate([first, quats[:-1]])
+        super().test_gradients_are_the_papers()
+
+
+class TestUnrolledStructureModule(TestStructureModule):
+    remat = False

@@ -1,0 +1,34 @@
+"""Triangle multiplication with outgoing and incoming edges."""
+
+from __future__ import annotations
+
+import paper
+from layers import LayerTests, Not, mask, numbers
+
+from tffold.model.triangle_multiplication import TriangleMultiplication
+
+
+class TestOutgoing(LayerTests):
+    layer_class = TriangleMultiplication
+    outgoing = True
+    sizes = {"t": 2, "i": 6, "j": 6, "c": 8}
+    inputs = {"pair": numbers("i j c"), "mask": mask("i j")}
+    outputs = "i j c"
+    padded = "i j"
+    slice_bytes = Not("its largest intermediate is as large as the pair representation")
+    bfloat16 = 0.02
+
+    def make(self):
+        return TriangleMultiplication(8, 4, self.outgoing)
+
+    def reference(self, w, pair, mask):
+        return paper.triangle_multiplication(w, pair, mask, self.outgoing)
+
+
+class TestIncoming(TestOutgoing):
+    outgoing = False
+
+
+class TestIncomingOfTemplates(TestIncoming):
+    inputs = {"pair": numbers("t i j c"), "mask": mask("i j")}
+    outputs = "t i j c"
