@@ -7,10 +7,7 @@ arrays and Beam all call it through ``convert_file``.
 
 from __future__ import annotations
 
-import contextlib
-import signal
-import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -93,25 +90,6 @@ class Outcome:
     @property
     def written(self) -> bool:
         return not self.reason
-
-
-@contextlib.contextmanager
-def time_limit(seconds: int) -> Iterator[None]:
-    """Raise TimeoutError in the main thread after so many seconds (elsewhere: no limit)."""
-    if seconds <= 0 or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(signum: int, frame: object) -> None:
-        raise TimeoutError
-
-    previous = signal.signal(signal.SIGALRM, stop)
-    signal.alarm(seconds)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, previous)
 
 
 @lru_cache(maxsize=1)  # the chains of a file come one after another
@@ -236,18 +214,18 @@ def convert_chain(task: FileTask, name: str, options: ConvertOptions) -> Outcome
     Depends on the files and the arguments only, writes nothing and raises nothing but
     what stops the program (KeyboardInterrupt, SystemExit).
     """
-    chain_id = _chain_id(task, name)
     try:
-        with time_limit(options.chain_timeout):
-            return _convert(task, name, options)
+        return _convert(task, name, options)
     except InputError as error:
-        return Outcome(chain_id, reason=str(error), category=error.what)
-    except TimeoutError:
-        reason = f"took longer than {options.chain_timeout} s"
-        return Outcome(chain_id, reason=f"{task.path}: {reason}", category=reason)
+        return rejected(task, name, str(error), error.what)
     except Exception as error:  # a bad chain never stops the others
         what = f"unexpected {type(error).__name__}: {error}"
-        return Outcome(chain_id, reason=f"{task.path}: {what}", category=what)
+        return rejected(task, name, f"{task.path}: {what}", what)
+
+
+def rejected(task: FileTask, name: str, reason: str, category: str) -> Outcome:
+    """The outcome of a chain without a record."""
+    return Outcome(_chain_id(task, name), reason=reason, category=category)
 
 
 def unreadable(task: FileTask, reason: str, category: str) -> list[Outcome]:
@@ -262,27 +240,24 @@ def unreadable(task: FileTask, reason: str, category: str) -> list[Outcome]:
 
 
 def convert_file(
-    task: FileTask, options: ConvertOptions, start: int = 0
+    task: FileTask, options: ConvertOptions, start: int = 0, most: int | None = None
 ) -> tuple[list[Outcome], int | None]:
-    """Convert the chains of one file from the ``start``-th on.
+    """Convert the chains of one file from the ``start``-th on, ``most`` of them at a time.
 
     Returns the outcomes and, when they are many or large, the chain to go on with.
     """
     try:
-        with time_limit(options.chain_timeout):
-            chains = chain_names(task, options)
+        chains = chain_names(task, options)
     except InputError as error:
         return unreadable(task, str(error), error.what), None
     except Exception as error:
         what = f"unexpected {type(error).__name__}: {error}"
-        if isinstance(error, TimeoutError):
-            what = f"took longer than {options.chain_timeout} s"
         return unreadable(task, f"{task.path}: {what}", what), None
     outcomes: list[Outcome] = []
     size = 0
     for index in range(start, len(chains)):
         outcomes.append(convert_chain(task, chains[index], options))
         size += len(outcomes[-1].record)
-        if size >= _UNIT_BYTES or len(outcomes) >= _UNIT_CHAINS:
+        if size >= _UNIT_BYTES or len(outcomes) >= (most or _UNIT_CHAINS):
             return outcomes, index + 1 if index + 1 < len(chains) else None
     return outcomes, None

@@ -8,30 +8,23 @@ workers nor on how often the run was killed, and memory holds a few files' recor
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
 import os
 import shutil
-import signal
-import threading
-import time
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import CancelledError, Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from records.convert import ConvertOptions, FileTask, Outcome, convert_file, unreadable
+from records.convert import ConvertOptions, FileTask, Outcome
 from records.durable import clear_partials
 from records.errors import InputError
 from records.manifest import Journal, Summary, read_summary, reason_group
+from records.pool import convert_files
 from records.shards import INDEX_SUFFIX, ShardWriter, masked_crc, scan
 
 SHARD_BYTES = 256 << 20
-_AHEAD = 2  # files in flight per worker
 
 
 @dataclass(frozen=True)
@@ -140,105 +133,6 @@ class _SplitWriter:
             self._journal.close_shard(self._split, self._name, path.stat().st_size)
 
 
-def _die_with(parent: int) -> None:
-    """Worker: leave when the main process is gone, however it went; Ctrl-C is its business."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-    def watch() -> None:
-        while True:
-            time.sleep(1.0)
-            try:
-                os.kill(parent, 0)
-            except OSError:
-                os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-class _Pool:
-    """Processes that convert files; one that dies takes only its own file with it."""
-
-    def __init__(self, workers: int, options: ConvertOptions) -> None:
-        self._workers, self._options = workers, options
-        self._executor = self._start(workers)
-
-    def _start(self, workers: int) -> ProcessPoolExecutor:
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["records.convert"])
-        return ProcessPoolExecutor(
-            workers, mp_context=context, initializer=_die_with, initargs=(os.getpid(),)
-        )
-
-    def submit(self, task: FileTask, start: int) -> Future | None:
-        try:
-            return self._executor.submit(convert_file, task, self._options, start)
-        except BrokenProcessPool:
-            return None  # told again, and mended, by result()
-
-    def result(
-        self, future: Future | None, task: FileTask, start: int
-    ) -> tuple[list[Outcome], int | None]:
-        try:
-            if future is not None:
-                return future.result()
-        except (BrokenProcessPool, CancelledError):
-            pass
-        # Some worker died, perhaps on another file: try this one alone, then start afresh.
-        self._executor.shutdown(wait=False, cancel_futures=True)
-        self._executor = self._start(self._workers)
-        alone = self._start(1)
-        try:
-            return alone.submit(convert_file, task, self._options, start).result()
-        except BrokenProcessPool:
-            what = "the worker process died (killed, out of memory?)"
-            return unreadable(task, f"{task.path}: {what}", what)[start:], None
-        finally:
-            alone.shutdown(wait=False)
-
-    def close(self) -> None:
-        processes = list((self._executor._processes or {}).values())
-        self._executor.shutdown(wait=False, cancel_futures=True)
-        for process in processes:  # idle at the end; busy when interrupted
-            process.terminate()
-
-
-def _results(
-    units: Iterable[tuple[int, FileTask, int]], options: ConvertOptions, workers: int
-) -> Iterator[tuple[int, int, list[Outcome], bool]]:
-    """Unit, index of its first chain here, outcomes, whether it is done; in plan order.
-
-    ``units`` are numbers, files and the first chain wanted of each.
-    """
-    if workers <= 1:
-        for unit, task, begin in units:
-            start: int | None = begin
-            while start is not None:
-                first = start
-                outcomes, start = convert_file(task, options, first)
-                yield unit, first, outcomes, start is None
-        return
-    pool = _Pool(workers, options)
-    waiting: deque[tuple[int, FileTask, int, Future | None]] = deque()
-    source = iter(units)
-    try:
-        while True:
-            while len(waiting) < workers * _AHEAD:
-                following = next(source, None)
-                if following is None:
-                    break
-                unit, task, begin = following
-                waiting.append((unit, task, begin, pool.submit(task, begin)))
-            if not waiting:
-                return
-            unit, task, first, future = waiting.popleft()
-            outcomes, start = pool.result(future, task, first)
-            if start is not None:
-                waiting.appendleft((unit, task, start, pool.submit(task, start)))
-            yield unit, first, outcomes, start is None
-    finally:
-        pool.close()
-
-
 def _clear(output: Path, plan: Plan) -> None:
     """Remove what an earlier run of this part left: its files only."""
     for folder in ("train", "validation"):
@@ -288,7 +182,7 @@ def run(
     written = journal.summary.written + sum(map(len, journal.open_chains().values()))
     try:
         with bar:
-            for unit, first, outcomes, done in _results(units, plan.options, workers):
+            for unit, first, outcomes, done in convert_files(units, plan.options, workers):
                 for index, outcome in enumerate(outcomes, start=first):
                     place = {"unit": unit, "index": index}
                     if index in settled.get(unit, ()):

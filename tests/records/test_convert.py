@@ -1,71 +1,18 @@
-"""The command end to end on the bundled chains: content, rejects, splits, determinism, kills."""
+"""The command end to end on the bundled chains: content, rejects, splits."""
 
 import gzip
-import json
-import os
 import re
 import shutil
-import signal
-import subprocess
-import sys
-import time
-from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
+from conversions import DEMO, INPUT, WRITTEN, content, convert, manifest, records_of
 
 from records import convert as convert_module
-from records import engine, example, shards
-from records.cli import build_parser as parser_of
-from records.cli import main, make_plan
-from records.convert import ConvertOptions, FileTask, convert_chain, convert_file
-from records.errors import InputError
-from records.manifest import Journal
+from records.cli import main
+from records.convert import ConvertOptions, FileTask, convert_chain
 from records.mmcif import Entry
 from records.plan import make_tasks
-
-ROOT = Path(__file__).parents[2]
-DEMO = ROOT / "examples" / "demo"
-INPUT = ["--mmcif", str(DEMO / "mmcif"), "--alignments", str(DEMO / "alignments")]
-WRITTEN = ["1a7g_E", "1a8o_A", "1gbt_A", "1lcd_A", "1pzp_A", "1ubq_A", "2ofg_X", "4cup_A", "4zhl_U"]
-
-
-def convert(output, *extra, code=0, workers=1):
-    arguments = [*INPUT, "--output", str(output), "--workers", str(workers), "--quiet", *extra]
-    assert main(arguments) == code
-    return output
-
-
-def manifest(output):
-    return {
-        line["chain"]: line
-        for path in sorted(output.glob("manifest*.jsonl"))
-        for line in map(json.loads, path.read_text().splitlines())
-    }
-
-
-def records_of(output, split="train"):
-    return {
-        found["chain_id"]: found
-        for shard in shards.find_shards([output / split])
-        for _, data in shards.iterate(shard)
-        for found in [example.decode(data)]
-    }
-
-
-def content(output):
-    """Every file below a folder, by relative name."""
-    return {
-        str(path.relative_to(output)): path.read_bytes()
-        for path in sorted(output.rglob("*"))
-        if path.is_file()
-    }
-
-
-@pytest.fixture(scope="module")
-def converted(tmp_path_factory):
-    return convert(tmp_path_factory.mktemp("converted") / "out")
 
 
 def test_bundled_chains(converted, capsys):
@@ -103,185 +50,6 @@ def example_query(sequence):
     from records.chemistry import HHBLITS_AA_TO_ID
 
     return [HHBLITS_AA_TO_ID[letter] for letter in sequence]
-
-
-def test_same_bytes_whatever_the_workers(converted, tmp_path):
-    assert content(convert(tmp_path / "out", workers=2)) == content(converted)
-
-
-def test_small_shards_and_parts(converted, tmp_path, monkeypatch):
-    """Shards roll over by size; the parts of a job array hold every chain once."""
-    monkeypatch.setattr(convert_module, "_UNIT_CHAINS", 1)  # files handed over in pieces
-    plan = plan_of(shard_bytes=60_000)
-    engine.run(plan, tmp_path / "small", progress=False)
-    names = [p.name for p in shards.find_shards([tmp_path / "small"])]
-    assert names == [f"chains-{n:05d}.tfrecord" for n in range(len(names))] and len(names) > 2
-    assert all(p.stat().st_size < 90_000 for p in shards.find_shards([tmp_path / "small"]))
-    for part in range(3):
-        engine.run(replace(plan, part=part, parts=3), tmp_path / "parts", progress=False)
-    assert len(list((tmp_path / "parts").glob("summary-*of00003.json"))) == 3
-    want = records_of(converted)
-    parts = shards.find_shards([tmp_path / "parts"])
-    assert sum(len(list(shards.iterate(shard))) for shard in parts) == len(WRITTEN)
-    for folder in ("small", "parts"):
-        found = records_of(tmp_path / folder)
-        assert sorted(found) == sorted(want)
-        assert all(len(found[c]["msa"]) == len(want[c]["msa"]) for c in want)
-        assert manifest(tmp_path / folder).keys() == manifest(converted).keys()
-
-
-def plan_of(shard_bytes=engine.SHARD_BYTES, *extra):
-    plan = make_plan(parser_of().parse_args([*INPUT, "--output", "unused", *extra]))
-    return replace(plan, shard_bytes=shard_bytes)
-
-
-@pytest.mark.parametrize("damage", [None, "journal", "partial", "lost"])
-@pytest.mark.parametrize("stop_after", [1, 4, 7, 9])
-def test_goes_on_after_a_crash_with_the_same_bytes(tmp_path, monkeypatch, stop_after, damage):
-    """Only what was not done is done; what the crash damaged is done again."""
-    plan = plan_of(60_000, "--validation-from", "2004-01-01")
-    engine.run(plan, tmp_path / "whole", progress=False)
-    names = [task.name for task in plan.tasks]
-    done = []
-
-    def counted(task, options, start=0):
-        if len(done) == stop_after:
-            raise KeyboardInterrupt
-        done.append(task.name)
-        return convert_file(task, options, start)
-
-    monkeypatch.setattr(engine, "convert_file", counted)
-    with pytest.raises(KeyboardInterrupt):
-        engine.run(plan, tmp_path / "cut", progress=False)
-    assert not list((tmp_path / "cut").glob("manifest*"))
-    partials = sorted((tmp_path / "cut").glob("*/.*.partial"))
-    assert partials
-    if damage == "journal":
-        with open(tmp_path / "cut" / ".journal.jsonl", "ab") as journal:
-            journal.write(b'{"chain": "torn')
-    for partial in partials:
-        if damage == "partial":
-            partial.write_bytes(partial.read_bytes()[:-100])
-        if damage == "lost":
-            partial.unlink()
-    redone = []
-    monkeypatch.setattr(
-        engine, "convert_file", lambda *a: redone.append(a[0].name) or convert_file(*a)
-    )
-    engine.run(plan, tmp_path / "cut", progress=False)
-    assert content(tmp_path / "cut") == content(tmp_path / "whole")
-    if damage in (None, "journal"):
-        assert redone == names[stop_after:]
-    else:
-        assert set(redone) > set(names[stop_after:])
-
-
-def test_crash_inside_a_file(tmp_path, monkeypatch):
-    """A file of three chains, handed over one by one, goes on at the third."""
-    monkeypatch.setattr(convert_module, "_UNIT_CHAINS", 1)
-    plan = plan_of()
-    engine.run(plan, tmp_path / "whole", progress=False)
-
-    def counted(task, options, start=0):
-        if (task.name, start) == ("1lcd", 2):
-            raise KeyboardInterrupt
-        return convert_file(task, options, start)
-
-    monkeypatch.setattr(engine, "convert_file", counted)
-    with pytest.raises(KeyboardInterrupt):
-        engine.run(plan, tmp_path / "cut", progress=False)
-    redone = []
-
-    def noted(task, options, start=0):
-        redone.append((task.name, start))
-        return convert_file(task, options, start)
-
-    monkeypatch.setattr(engine, "convert_file", noted)
-    engine.run(plan, tmp_path / "cut", progress=False)
-    assert redone[0] == ("1lcd", 2)
-    assert content(tmp_path / "cut") == content(tmp_path / "whole")
-
-
-def test_lost_record_before_a_rejected_chain(tmp_path, monkeypatch):
-    """1lcd_A is written, then B and C are rejected; A's record is lost in the crash."""
-    plan = plan_of()
-    engine.run(plan, tmp_path / "whole", progress=False)
-
-    def counted(task, options, start=0):
-        if task.name == "1pzp":
-            raise KeyboardInterrupt
-        return convert_file(task, options, start)
-
-    monkeypatch.setattr(engine, "convert_file", counted)
-    with pytest.raises(KeyboardInterrupt):
-        engine.run(plan, tmp_path / "cut", progress=False)
-    (partial,) = (tmp_path / "cut").glob("*/.*.partial")
-    partial.write_bytes(partial.read_bytes()[:-1])
-    monkeypatch.setattr(engine, "convert_file", convert_file)
-    engine.run(plan, tmp_path / "cut", progress=False)
-    assert content(tmp_path / "cut") == content(tmp_path / "whole")
-
-
-def test_killed_for_good(converted, tmp_path):
-    """SIGKILL at several moments, with workers: started again, the bytes are the same."""
-    command = [
-        sys.executable, "-m", "records.cli", *INPUT, "--output", str(tmp_path / "out"),
-        "--workers", "2", "--quiet",
-    ]  # fmt: skip
-    journal = tmp_path / "out" / ".journal.jsonl"
-    for lines in (2, 6, 11):
-        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
-        while process.poll() is None:
-            if journal.exists() and journal.read_bytes().count(b"\n") >= lines:
-                process.send_signal(signal.SIGKILL)
-                break
-            time.sleep(0.002)
-        process.wait()
-        for shard in (tmp_path / "out").glob("train/chains*.tfrecord"):
-            list(shards.iterate(shard))  # what has a name is whole
-    subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-    assert content(tmp_path / "out") == content(converted)
-
-
-def test_one_process_at_a_time(tmp_path):
-    plan = plan_of()
-    (tmp_path / "out").mkdir()
-    journal = Journal(tmp_path / "out" / ".journal.jsonl", plan.fingerprint())
-    with pytest.raises(InputError, match="another process"):
-        engine.run(plan, tmp_path / "out", progress=False)
-    journal.close()
-    assert engine.run(plan, tmp_path / "out", progress=False).written == 9
-
-
-def test_beam_is_an_extra(tmp_path, capsys, monkeypatch):
-    monkeypatch.setitem(sys.modules, "apache_beam", None)
-    convert(tmp_path / "out", "--runner", "DirectRunner", code=2)
-    assert "pip install 'tffold[beam]'" in capsys.readouterr().err
-
-
-def test_beam_gives_the_bytes_of_the_job_array(tmp_path):
-    pytest.importorskip("apache_beam", reason="tffold[beam] is not installed")
-    for part in range(3):
-        convert(tmp_path / "array", "--shard", f"{part}/3")
-    beam_args = ["--runner", "DirectRunner", "--parts", "3"]
-    convert(tmp_path / "beam", *beam_args)
-    assert content(tmp_path / "beam") == content(tmp_path / "array")
-    convert(tmp_path / "beam", *beam_args)
-    convert(tmp_path / "beam", *beam_args, "--overwrite")
-    assert content(tmp_path / "beam") == content(tmp_path / "array")
-
-
-def test_other_plan_other_folder(converted, tmp_path, capsys):
-    shutil.copytree(converted, tmp_path / "out")
-    convert(tmp_path / "out", "--max-msa-rows", "5", code=2)
-    message = capsys.readouterr().err
-    assert message.startswith("error: ") and "--overwrite" in message
-    assert message.count("\n") == 1
-    convert(tmp_path / "out", "--max-msa-rows", "5", "--overwrite")
-    assert {len(f["msa"]) for f in records_of(tmp_path / "out").values()} == {5}
-    (tmp_path / "out" / "train" / "chains-00000.tfrecord").write_bytes(b"")
-    convert(tmp_path / "out", "--max-msa-rows", "5", code=2)
-    assert "missing or was changed" in capsys.readouterr().err
 
 
 def test_splits_and_filters(tmp_path):
@@ -385,22 +153,6 @@ def test_convert_chain_is_pure_and_catches_all(tmp_path, monkeypatch):
     monkeypatch.setattr(convert_module, "_convert", lambda *a: 1 / 0)
     failed = convert_chain(task, "A", options)
     assert not failed.written and "unexpected ZeroDivisionError" in failed.reason
-    monkeypatch.setattr(convert_module, "_convert", lambda *a: time.sleep(5))
-    slow = convert_chain(task, "A", replace(options, chain_timeout=1))
-    assert slow.category == "took longer than 1 s"
-
-
-def dying(task, options, start=0):
-    if task.name == "1gbt":
-        os.kill(os.getpid(), signal.SIGKILL)
-    return convert_file(task, options, start)
-
-
-def test_a_dying_worker_takes_its_file_only(tmp_path, monkeypatch):
-    monkeypatch.setattr(engine, "convert_file", dying)
-    summary = engine.run(plan_of(), tmp_path / "out", workers=2, progress=False)
-    assert summary.written == 8
-    assert "worker process died" in manifest(tmp_path / "out")["1gbt_A"]["reason"]
 
 
 def pdb_line(serial, name, comp, number, xyz, b_factor):

@@ -1,0 +1,50 @@
+"""Conversions of the bundled chains, and what they wrote."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from records import engine, example, shards
+from records.cli import build_parser, main, make_plan
+
+ROOT = Path(__file__).parents[2]
+DEMO = ROOT / "examples" / "demo"
+INPUT = ["--mmcif", str(DEMO / "mmcif"), "--alignments", str(DEMO / "alignments")]
+WRITTEN = ["1a7g_E", "1a8o_A", "1gbt_A", "1lcd_A", "1pzp_A", "1ubq_A", "2ofg_X", "4cup_A", "4zhl_U"]
+
+
+def convert(output, *extra, code=0, workers=1):
+    arguments = [*INPUT, "--output", str(output), "--workers", str(workers), "--quiet", *extra]
+    assert main(arguments) == code
+    return output
+
+
+def manifest(output):
+    return {
+        line["chain"]: line
+        for path in sorted(output.glob("manifest*.jsonl"))
+        for line in map(json.loads, path.read_text().splitlines())
+    }
+
+
+def records_of(output, split="train"):
+    return {
+        found["chain_id"]: found
+        for shard in shards.find_shards([output / split])
+        for _, data in shards.iterate(shard)
+        for found in [example.decode(data)]
+    }
+
+
+def content(output):
+    """Every file below a folder, by relative name."""
+    return {
+        str(path.relative_to(output)): path.read_bytes()
+        for path in sorted(output.rglob("*"))
+        if path.is_file()
+    }
+
+
+def plan_of(shard_bytes=engine.SHARD_BYTES, *extra):
+    plan = make_plan(build_parser().parse_args([*INPUT, "--output", "unused", *extra]))
+    return replace(plan, shard_bytes=shard_bytes)
