@@ -1,6 +1,6 @@
 """The same conversion on Apache Beam, for Dataflow, Flink or Spark (extra ``[beam]``).
 
-The plan is cut into the parts of a job array (``--shard i/N``); each part is one element,
+The conversion is cut into the parts of a job array (``--shard i/N``); each part is one element,
 converted by the same function as everywhere, so the bytes are those of the job array.
 Workers must see inputs and output under the same paths (a shared or mounted file system):
 shards are renamed into place there, and a part that Beam tries again goes on where it
@@ -15,19 +15,19 @@ from dataclasses import replace
 from pathlib import Path
 
 from records.durable import write_whole
-from records.engine import Plan, run
+from records.engine import Conversion, run
 from records.errors import InputError
 from records.manifest import Summary
 
-PLAN_NAME = ".plan.pkl"
+CONVERSION_NAME = ".conversion.pkl"
 
 
 def convert_part(part: int, parts: int, output: str, overwrite: bool) -> Summary:
-    """Convert one part, on whatever machine, from the plan that lies in the output folder."""
-    # Beam's graph could not hold the plan of the whole PDB; the file is this program's own.
-    plan: Plan = pickle.loads((Path(output) / PLAN_NAME).read_bytes())
+    """Convert one part, on whatever machine, as the file in the output folder says."""
+    # Beam's graph could not hold the tasks of the whole PDB; the file is this program's own.
+    conversion: Conversion = pickle.loads((Path(output) / CONVERSION_NAME).read_bytes())
     return run(
-        replace(plan, part=part, parts=parts),
+        replace(conversion, part=part, parts=parts),
         Path(output),
         workers=1,
         overwrite=overwrite,
@@ -36,7 +36,7 @@ def convert_part(part: int, parts: int, output: str, overwrite: bool) -> Summary
 
 
 def run_beam(
-    plan: Plan,
+    conversion: Conversion,
     output: Path,
     runner: str,
     parts: int,
@@ -45,7 +45,7 @@ def run_beam(
 ) -> Summary:
     """Run all parts on a Beam runner and return the counts over all of them.
 
-    Raises InputError when Beam is not installed or the output is another plan's.
+    Raises InputError when Beam is not installed or the output is another conversion's.
     """
     try:
         import apache_beam as beam
@@ -55,7 +55,7 @@ def run_beam(
             "Apache Beam is not installed", mend="pip install 'tffold[beam]'"
         ) from error
     output.mkdir(parents=True, exist_ok=True)
-    write_whole(output / PLAN_NAME, pickle.dumps(plan))
+    write_whole(output / CONVERSION_NAME, pickle.dumps(conversion))
     options = PipelineOptions([f"--runner={runner}", *pipeline_args])
     with beam.Pipeline(options=options) as pipeline:
         _ = (
@@ -72,5 +72,5 @@ def run_beam(
         total.rejected += summary.rejected
         total.reasons.update(summary.reasons)
         total.shards.update(summary.shards)
-    (output / PLAN_NAME).unlink()
+    (output / CONVERSION_NAME).unlink()
     return total

@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from records.convert import ConvertOptions
-from records.engine import SHARD_BYTES, Plan, run
+from records.engine import SHARD_BYTES, Conversion, run
 from records.errors import InputError
-from records.plan import make_tasks
 from records.search import SearchOptions, check_search
 from records.search_missing import search_missing
+from records.tasks import make_tasks
 from records.templates import TemplateLibrary
 
 BEAM_PARTS = 16
@@ -54,16 +54,26 @@ def add_search_arguments(parser: argparse.ArgumentParser) -> None:
     """What is searched for chains without alignments, and how."""
     add = parser.add_argument_group("searching, for chains without alignments").add_argument
     add("--search", metavar="DIR", help="search the databases given below, keep the results in DIR")
-    add("--mmseqs", default="", metavar="FASTA", help="MMseqs2, one search for all chains: what a "
-        "machine without a cluster can run; or an MMseqs2 database (apt-get install mmseqs2)")
+    add(
+        "--mmseqs",
+        default="",
+        metavar="FASTA",
+        help="MMseqs2, one search for all chains: what a "
+        "machine without a cluster can run; or an MMseqs2 database (apt-get install mmseqs2)",
+    )
     add("--uniref90", default="", metavar="FASTA", help="JackHMMER (apt-get install hmmer)")
     add("--mgnify", default="", metavar="FASTA", help="JackHMMER")
     add("--bfd", default="", metavar="PREFIX", help="HHblits (apt-get install hhsuite)")
     add("--uniclust30", default="", metavar="PREFIX", help="HHblits; UniRef30 too")
     add("--pdb70", default="", metavar="PREFIX", help="HHsearch, for templates")
     add("--search-cpu", type=_whole(1), default=4, metavar="N", help="threads of a program")
-    add("--search-timeout", type=_whole(1), default=7200, metavar="S",
-        help="seconds after which a search is given up (default %(default)s)")
+    add(
+        "--search-timeout",
+        type=_whole(1),
+        default=7200,
+        metavar="S",
+        help="seconds after which a search is given up (default %(default)s)",
+    )
 
 
 def search_options(args: argparse.Namespace) -> SearchOptions | None:
@@ -89,15 +99,28 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument_group("input").add_argument
-    add("--mmcif", nargs="+", required=True, metavar="PATH",
+    add(
+        "--mmcif",
+        nargs="+",
+        required=True,
+        metavar="PATH",
         help="mmCIF files (.cif, .cif.gz) or folders of them; @FILE reads paths from a list; "
-        "with --distillation also PDB files, and @manifest.jsonl of tffold-predict --distill")
-    add("--alignments", nargs="+", default=[], metavar="PATH",
+        "with --distillation also PDB files, and @manifest.jsonl of tffold-predict --distill",
+    )
+    add(
+        "--alignments",
+        nargs="+",
+        default=[],
+        metavar="PATH",
         help="folders of alignments (OpenProteinSet, AlphaFold output, ColabFold a3m, "
-        "alignment_db) or alignment_db .index files")
+        "alignment_db) or alignment_db .index files",
+    )
     add("--chains", metavar="FILE", help="convert only these chains, one a line (1ubq_A)")
-    add("--duplicates", metavar="FILE", help="duplicate_pdb_chains.txt: a line of identical chains "
-        "shares one alignment")
+    add(
+        "--duplicates",
+        metavar="FILE",
+        help="duplicate_pdb_chains.txt: a line of identical chains shares one alignment",
+    )
     add("--clusters", metavar="FILE", help="sequence clusters, one a line: sampling weights")
     add("--max-release-date", type=iso_date, default="", metavar="DATE", help="training cut-off")
     add("--min-length", type=_whole(1), default=defaults.min_length)
@@ -105,51 +128,108 @@ def build_parser() -> argparse.ArgumentParser:
     add("--min-msa-depth", type=_whole(1), default=defaults.min_msa_depth)
     add("--max-msa-rows", type=_whole(0), default=defaults.max_msa_rows, help="0 = all")
     add("--keep-unknown-residues", action="store_true", help="as X, instead of rejecting the chain")
-    add("--single-sequence", action="store_true",
-        help="write chains without alignment with the query alone, instead of rejecting them")
+    add(
+        "--single-sequence",
+        action="store_true",
+        help="write chains without alignment with the query alone, instead of rejecting them",
+    )
     add = parser.add_argument_group("templates").add_argument
-    add("--template-mmcif", metavar="DIR", help="structures of templates (default: --mmcif, "
-        "when it is one folder)")
+    add(
+        "--template-mmcif",
+        metavar="DIR",
+        help="structures of templates (default: --mmcif, when it is one folder)",
+    )
     add("--no-templates", action="store_true")
-    add("--template-dates", default="", metavar="FILE",
-        help="JSON of release dates (OpenFold's mmcif_cache.json): spares parsing")
+    add(
+        "--template-dates",
+        default="",
+        metavar="FILE",
+        help="JSON of release dates (OpenFold's mmcif_cache.json): spares parsing",
+    )
     add("--max-template-date", type=iso_date, default="", metavar="DATE")
-    add("--template-lag-days", type=_whole(0), default=defaults.template_lag_days, metavar="N",
-        help="templates must be released so many days before the chain (default %(default)s)")
+    add(
+        "--template-lag-days",
+        type=_whole(0),
+        default=defaults.template_lag_days,
+        metavar="N",
+        help="templates must be released so many days before the chain (default %(default)s)",
+    )
     add("--max-templates", type=_whole(0), default=defaults.max_templates, metavar="N")
     add_search_arguments(parser)
     add = parser.add_argument_group("distillation").add_argument
-    add("--distillation", action="store_true",
+    add(
+        "--distillation",
+        action="store_true",
         help="structures are predictions with confidence (pLDDT) as B-factors; the file's name "
-        "is the chain's")
+        "is the chain's",
+    )
     add("--min-mean-confidence", type=float, default=defaults.min_mean_confidence, metavar="C")
-    add("--min-residue-confidence", type=float, default=defaults.min_residue_confidence,
-        metavar="C", help="residues at or below are masked (default %(default)s)")
+    add(
+        "--min-residue-confidence",
+        type=float,
+        default=defaults.min_residue_confidence,
+        metavar="C",
+        help="residues at or below are masked (default %(default)s)",
+    )
     add = parser.add_argument_group("output").add_argument
     add("--output", required=True, metavar="DIR", help="shards go to DIR/train, DIR/validation")
     split = parser.add_mutually_exclusive_group()
     split.add_argument("--validation-chains", metavar="FILE", help="these chains are validation")
-    split.add_argument("--validation-from", type=iso_date, default="", metavar="DATE",
-                       help="chains released then or later are validation")
-    add("--shard-size", type=_whole(1), default=SHARD_BYTES >> 20, metavar="MB",
-        help="of a shard file (default %(default)s)")
+    split.add_argument(
+        "--validation-from",
+        type=iso_date,
+        default="",
+        metavar="DATE",
+        help="chains released then or later are validation",
+    )
+    add(
+        "--shard-size",
+        type=_whole(1),
+        default=SHARD_BYTES >> 20,
+        metavar="MB",
+        help="of a shard file (default %(default)s)",
+    )
     add("--overwrite", action="store_true", help="discard an earlier conversion in DIR")
     add = parser.add_argument_group("running").add_argument
-    add("--workers", type=_whole(1), default=len(os.sched_getaffinity(0)), metavar="N",
-        help="processes (default: the processors, here %(default)s)")
-    add("--shard", type=_part, default=(0, 1), metavar="I/N", dest="part",
-        help="convert the I-th of N parts (from 0), for job arrays")
-    add("--chain-timeout", type=_whole(0), default=defaults.chain_timeout, metavar="S",
-        help="seconds after which a chain is given up, 0 = never (default %(default)s)")
-    add("--runner", metavar="NAME", help="spread --parts parts over an Apache Beam runner instead "
-        "(DirectRunner, FlinkRunner, SparkRunner, DataflowRunner); needs tffold[beam]")
-    add("--parts", type=_whole(1), metavar="N",
-        help=f"parts to spread with --runner (default {BEAM_PARTS})")
+    add(
+        "--workers",
+        type=_whole(1),
+        default=len(os.sched_getaffinity(0)),
+        metavar="N",
+        help="processes (default: the processors, here %(default)s)",
+    )
+    add(
+        "--shard",
+        type=_part,
+        default=(0, 1),
+        metavar="I/N",
+        dest="part",
+        help="convert the I-th of N parts (from 0), for job arrays",
+    )
+    add(
+        "--chain-timeout",
+        type=_whole(0),
+        default=defaults.chain_timeout,
+        metavar="S",
+        help="seconds after which a chain is given up, 0 = never (default %(default)s)",
+    )
+    add(
+        "--runner",
+        metavar="NAME",
+        help="spread --parts parts over an Apache Beam runner instead "
+        "(DirectRunner, FlinkRunner, SparkRunner, DataflowRunner); needs tffold[beam]",
+    )
+    add(
+        "--parts",
+        type=_whole(1),
+        metavar="N",
+        help=f"parts to spread with --runner (default {BEAM_PARTS})",
+    )
     add("--quiet", action="store_true", help="no progress bar")
     return parser
 
 
-def make_plan(args: argparse.Namespace) -> Plan:
+def make_conversion(args: argparse.Namespace) -> Conversion:
     """Options and tasks of a command line.  Raises InputError."""
     templates = args.template_mmcif or ""
     if not templates and len(args.mmcif) == 1 and Path(args.mmcif[0]).is_dir():
@@ -182,7 +262,7 @@ def make_plan(args: argparse.Namespace) -> Plan:
             tasks[part::parts], options, search, workers=args.workers, progress=not args.quiet
         )
         tasks[part::parts] = share
-    return Plan(tasks, options, args.shard_size << 20, part, parts)
+    return Conversion(tasks, options, args.shard_size << 20, part, parts)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -197,15 +277,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("--parts belongs to --runner")
     output = Path(args.output)
     try:
-        plan = make_plan(args)
+        conversion = make_conversion(args)
         if args.runner:
             from records.beam import run_beam
 
             parts = args.parts or BEAM_PARTS
-            summary = run_beam(plan, output, args.runner, parts, rest, args.overwrite)
+            summary = run_beam(conversion, output, args.runner, parts, rest, args.overwrite)
         else:
             summary = run(
-                plan, output, workers=args.workers, overwrite=args.overwrite,
+                conversion, output, workers=args.workers, overwrite=args.overwrite,
                 progress=not args.quiet,
             )  # fmt: skip
     except InputError as error:

@@ -1,7 +1,7 @@
-"""Running a conversion: a pool of processes, shards in plan order, resumption.
+"""Running a conversion: a pool of processes, shards in order, resumption.
 
 Workers convert whole files and hand records back; one writer puts them into shards in the
-plan's order.  So the bytes of every shard depend on the plan alone, not on the number of
+files' order.  So the bytes of every shard depend on the conversion alone, not on the number of
 workers nor on how often the run was killed, and memory holds a few files' records only.
 """
 
@@ -28,7 +28,7 @@ SHARD_BYTES = 256 << 20
 
 
 @dataclass(frozen=True)
-class Plan:
+class Conversion:
     """All that decides the bytes to be written: files in order, options, shard size.
 
     ``part`` of ``parts`` is this job's share of a job array: every ``parts``-th file.
@@ -72,20 +72,27 @@ class Plan:
 class _SplitWriter:
     """The shards of one split, one after another; a shard's chains settle when it closes."""
 
-    def __init__(self, plan: Plan, split: str, output: Path, journal: Journal) -> None:
-        self._plan, self._split, self._output, self._journal = plan, split, output, journal
+    def __init__(self, conversion: Conversion, split: str, output: Path, journal: Journal) -> None:
+        self._conversion, self._split, self._output, self._journal = (
+            conversion,
+            split,
+            output,
+            journal,
+        )
         self._writer: ShardWriter | None = None
         self._name = ""
 
     def _open(self) -> ShardWriter:
         if self._writer is None:
-            self._name = self._plan.shard_name(self._split, self._journal.next_shard(self._split))
+            self._name = self._conversion.shard_name(
+                self._split, self._journal.next_shard(self._split)
+            )
             self._writer = ShardWriter(self._output / self._name)
         return self._writer
 
     def write(self, outcome: Outcome, place: dict[str, int]) -> None:
         if self._writer is not None:
-            if self._writer.size + len(outcome.record) > self._plan.shard_bytes:
+            if self._writer.size + len(outcome.record) > self._conversion.shard_bytes:
                 self.close()
         entry = outcome.entry
         self._open().write(outcome.chain_id, outcome.record, entry)
@@ -133,47 +140,52 @@ class _SplitWriter:
             self._journal.close_shard(self._split, self._name, path.stat().st_size)
 
 
-def _clear(output: Path, plan: Plan) -> None:
+def _clear(output: Path, conversion: Conversion) -> None:
     """Remove what an earlier run of this part left: its files only."""
     for folder in ("train", "validation"):
         if (output / folder).is_dir():
             for path in (output / folder).iterdir():
-                if path.name.lstrip(".").startswith(f"chains{plan.suffix()}-"):
+                if path.name.lstrip(".").startswith(f"chains{conversion.suffix()}-"):
                     path.unlink()
     for name in ("manifest{}.jsonl", "summary{}.json", ".journal{}.jsonl"):
-        (output / name.format(plan.suffix())).unlink(missing_ok=True)
+        (output / name.format(conversion.suffix())).unlink(missing_ok=True)
 
 
-def _clear_partials(output: Path, plan: Plan) -> None:
+def _clear_partials(output: Path, conversion: Conversion) -> None:
     """Remove what killed runs left of this part, but for the shards begun just now."""
     for split in ("train", "validation"):
-        clear_partials(output / split, f"chains{plan.suffix()}-")
+        clear_partials(output / split, f"chains{conversion.suffix()}-")
 
 
 def run(
-    plan: Plan, output: Path, *, workers: int = 1, overwrite: bool = False, progress: bool = True
+    conversion: Conversion,
+    output: Path,
+    *,
+    workers: int = 1,
+    overwrite: bool = False,
+    progress: bool = True,
 ) -> Summary:
-    """Carry the plan out, or what is left of it, and return the counts.
+    """Convert everything, or what is left to do, and return the counts.
 
-    Raises InputError when the output belongs to another plan; a bad chain raises nothing.
+    Raises InputError when the output belongs to another conversion; a bad chain raises nothing.
     """
     output.mkdir(parents=True, exist_ok=True)
     if overwrite:
-        _clear(output, plan)
-    manifest = output / f"manifest{plan.suffix()}.jsonl"
-    summary_path = output / f"summary{plan.suffix()}.json"
-    fingerprint = plan.fingerprint()
+        _clear(output, conversion)
+    manifest = output / f"manifest{conversion.suffix()}.jsonl"
+    summary_path = output / f"summary{conversion.suffix()}.json"
+    fingerprint = conversion.fingerprint()
     finished = read_summary(summary_path, fingerprint)
     if finished is not None:
         return finished
     _check_space(output)
-    tasks = plan.share()
-    journal = Journal(output / f".journal{plan.suffix()}.jsonl", fingerprint)
+    tasks = conversion.share()
+    journal = Journal(output / f".journal{conversion.suffix()}.jsonl", fingerprint)
     writers: dict[str, _SplitWriter] = {}
     for split, lines in journal.open_chains().items():
-        writers[split] = _SplitWriter(plan, split, output, journal)
+        writers[split] = _SplitWriter(conversion, split, output, journal)
         writers[split].salvage(lines)
-    _clear_partials(output, plan)
+    _clear_partials(output, conversion)
     left = list(journal.unfinished(len(tasks)))
     units = ((unit, tasks[unit], start) for unit, start, _ in left)
     workers = min(workers, len(left))
@@ -182,7 +194,7 @@ def run(
     written = journal.summary.written + sum(map(len, journal.open_chains().values()))
     try:
         with bar:
-            for unit, first, outcomes, done in convert_files(units, plan.options, workers):
+            for unit, first, outcomes, done in convert_files(units, conversion.options, workers):
                 for index, outcome in enumerate(outcomes, start=first):
                     place = {"unit": unit, "index": index}
                     if index in settled.get(unit, ()):
@@ -190,7 +202,7 @@ def run(
                     if outcome.written:
                         if outcome.split not in writers:
                             writers[outcome.split] = _SplitWriter(
-                                plan, outcome.split, output, journal
+                                conversion, outcome.split, output, journal
                             )
                         writers[outcome.split].write(outcome, place)
                         written += 1

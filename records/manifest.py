@@ -1,8 +1,8 @@
 """What became of every chain: the journal while converting, the manifest at the end.
 
 The journal grows with the work and survives a kill: rejected chains at once, written ones
-when their shard is closed.  When all is done its lines, in plan order, become
-``manifest.jsonl``; ``summary.json`` beside it names the plan that it fulfils.
+when their shard is closed.  When all is done its lines, in the files' order, become
+``manifest.jsonl``; ``summary.json`` beside it names the conversion by its fingerprint.
 """
 
 from __future__ import annotations
@@ -61,17 +61,17 @@ _JOURNAL_ONLY = ("unit", "index", "group", "split", "length", "crc", "entry")
 
 
 class Journal:
-    """An append-only file of JSON lines about one plan, resumable after any kill.
+    """An append-only file of JSON lines about one conversion, resumable after any kill.
 
-    A chain is known by its unit (number of the file in the plan) and its index in it.  A
+    A chain is known by its unit (number of the file) and its index in it.  A
     rejected chain is settled by its line; a written one is open until the line of its shard
     follows, which stands only when the shard is durable under its name.  Open chains can
     be salvaged from the shard's partial file.
     """
 
-    def __init__(self, path: Path, plan: str) -> None:
+    def __init__(self, path: Path, fingerprint: str) -> None:
         self.path = path
-        self.plan = plan
+        self.fingerprint = fingerprint
         self.summary = Summary()
         self._places = array("q")  # unit, index, offset, length of settled lines, flat
         self._totals: dict[int, int] = {}  # unit -> chains in it, when known
@@ -92,7 +92,7 @@ class Journal:
         self._file.truncate(size)
         self._file.seek(size)
         if not size:
-            self._append({"plan": plan}, sync=True)
+            self._append({"plan": fingerprint}, sync=True)
 
     def _load(self) -> int:
         """Take over what is there; the length of the part that is whole."""
@@ -106,7 +106,7 @@ class Journal:
                 if not isinstance(line, dict):
                     break  # torn by the kill: whatever follows is redone
                 if number == 0:
-                    if line.get("plan") != self.plan:
+                    if line.get("plan") != self.fingerprint:
                         raise InputError(
                             "holds a conversion of other inputs or options, unfinished",
                             file=self.path.parent,
@@ -218,7 +218,7 @@ class Journal:
         self._commit(line)
 
     def manifest_lines(self) -> Iterator[bytes]:
-        """All chains' lines in plan order, without what only the journal needs."""
+        """All chains' lines in the files' order, without what only the journal needs."""
         places = np.array(self._places, np.int64).reshape(-1, 4)
         order = np.lexsort((places[:, 1], places[:, 0]))
         with open(self.path, "rb") as file:
@@ -235,7 +235,7 @@ class Journal:
             file.writelines(self.manifest_lines())
         self.summary.shards = dict(sorted(self.summary.shards.items()))
         content = {
-            "plan": self.plan,
+            "plan": self.fingerprint,
             "written": self.summary.written,
             "rejected": self.summary.rejected,
             "reasons": dict(sorted(self.summary.reasons.items())),
@@ -250,10 +250,10 @@ class Journal:
         self._file.close()
 
 
-def read_summary(path: Path, plan: str) -> Summary | None:
+def read_summary(path: Path, fingerprint: str) -> Summary | None:
     """The summary of a finished conversion, None if there is none.
 
-    Raises InputError when it is of another plan or its shards are gone.
+    Raises InputError when it is of another conversion or its shards are gone.
     """
     if not path.exists():
         return None
@@ -266,7 +266,7 @@ def read_summary(path: Path, plan: str) -> Summary | None:
         found = content["plan"]
     except (ValueError, KeyError, TypeError) as error:
         raise InputError("not a summary", file=path, mend="pass --overwrite") from error
-    if found != plan:
+    if found != fingerprint:
         raise InputError(
             "holds a finished conversion of other inputs or options",
             file=path.parent,

@@ -60,9 +60,7 @@ def read_bytes(path: Path) -> bytes:
         try:
             data = gzip.decompress(data)
         except (OSError, EOFError, zlib.error) as error:
-            raise InputError(
-                "broken gzip", file=path, item=str(error), mend=AGAIN
-            ) from error
+            raise InputError("broken gzip", file=path, item=str(error), mend=AGAIN) from error
     return data
 
 
@@ -292,8 +290,15 @@ class Entry:
             location = alt[row] if alt else "."
             atoms.append(
                 Atom(
-                    index, component, as_string(name[row]),
-                    "" if location in MISSING else location, x, y, z, occupancy, b_factor,
+                    index,
+                    component,
+                    as_string(name[row]),
+                    "" if location in MISSING else location,
+                    x,
+                    y,
+                    z,
+                    occupancy,
+                    b_factor,
                 )  # fmt: skip
             )
         return atoms

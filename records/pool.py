@@ -96,7 +96,7 @@ class _Pool:
             for job in jobs:
                 self.submit(job)
 
-    def settle(self, job: _Job, error: BaseException) -> tuple[list[Outcome], _Job | None]:
+    def after_failure(self, job: _Job, error: BaseException) -> tuple[list[Outcome], _Job | None]:
         """Of a job that failed: what can be said of it, and the job to go on with."""
         unit, task, first, options = job.unit, job.task, job.first, self._options
         what = f"took longer than {options.chain_timeout} s"
@@ -128,7 +128,7 @@ def _cause(error: BaseException) -> str:
 def convert_files(
     units: Iterable[tuple[int, FileTask, int]], options: ConvertOptions, workers: int
 ) -> Iterator[tuple[int, int, list[Outcome], bool]]:
-    """Unit, index of its first chain here, outcomes, whether it is done; in plan order.
+    """Unit, index of its first chain here, outcomes, whether it is done; in the units' order.
 
     Args:
       units: numbers, files and the first chain wanted of each.
@@ -160,7 +160,7 @@ def convert_files(
                 rest = None if start is None else _Job(job.unit, job.task, start, job.names)
             except _LOST as error:
                 pool.mend(waiting)
-                outcomes, rest = pool.settle(job, error)
+                outcomes, rest = pool.after_failure(job, error)
             if rest is not None:
                 waiting.appendleft(pool.submit(rest))
             if outcomes or rest is None:

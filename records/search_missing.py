@@ -1,4 +1,4 @@
-"""Search for the chains of a plan that have no alignments."""
+"""Search for the chains that have no alignments."""
 
 from __future__ import annotations
 

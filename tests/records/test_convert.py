@@ -12,7 +12,7 @@ from records import convert as convert_module
 from records.cli import main
 from records.convert import ConvertOptions, FileTask, convert_chain
 from records.mmcif import Entry
-from records.plan import make_tasks
+from records.tasks import make_tasks
 
 
 def test_bundled_chains(converted, capsys):

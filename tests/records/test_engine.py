@@ -8,7 +8,7 @@ import time
 from dataclasses import replace
 
 import pytest
-from conversions import INPUT, ROOT, WRITTEN, content, convert, manifest, plan_of, records_of
+from conversions import INPUT, ROOT, WRITTEN, content, conversion_of, convert, manifest, records_of
 
 from records import convert as convert_module
 from records import engine, pool, shards
@@ -24,13 +24,15 @@ def test_same_bytes_whatever_the_workers(converted, tmp_path):
 def test_small_shards_and_parts(converted, tmp_path, monkeypatch):
     """Shards roll over by size; the parts of a job array hold every chain once."""
     monkeypatch.setattr(convert_module, "_UNIT_CHAINS", 1)  # files handed over in pieces
-    plan = plan_of(shard_bytes=60_000)
-    engine.run(plan, tmp_path / "small", workers=0, progress=False)
+    conversion = conversion_of(shard_bytes=60_000)
+    engine.run(conversion, tmp_path / "small", workers=0, progress=False)
     names = [p.name for p in shards.find_shards([tmp_path / "small"])]
     assert names == [f"chains-{n:05d}.tfrecord" for n in range(len(names))] and len(names) > 2
     assert all(p.stat().st_size < 90_000 for p in shards.find_shards([tmp_path / "small"]))
     for part in range(3):
-        engine.run(replace(plan, part=part, parts=3), tmp_path / "parts", workers=0, progress=False)
+        engine.run(
+            replace(conversion, part=part, parts=3), tmp_path / "parts", workers=0, progress=False
+        )
     assert len(list((tmp_path / "parts").glob("summary-*of00003.json"))) == 3
     want = records_of(converted)
     parts = shards.find_shards([tmp_path / "parts"])
@@ -46,9 +48,9 @@ def test_small_shards_and_parts(converted, tmp_path, monkeypatch):
 @pytest.mark.parametrize("stop_after", [1, 4, 7, 9])
 def test_goes_on_after_a_crash_with_the_same_bytes(tmp_path, monkeypatch, stop_after, damage):
     """Only what was not done is done; what the crash damaged is done again."""
-    plan = plan_of(60_000, "--validation-from", "2004-01-01")
-    engine.run(plan, tmp_path / "whole", workers=0, progress=False)
-    names = [task.name for task in plan.tasks]
+    conversion = conversion_of(60_000, "--validation-from", "2004-01-01")
+    engine.run(conversion, tmp_path / "whole", workers=0, progress=False)
+    names = [task.name for task in conversion.tasks]
     done = []
 
     def counted(task, options, start=0):
@@ -59,7 +61,7 @@ def test_goes_on_after_a_crash_with_the_same_bytes(tmp_path, monkeypatch, stop_a
 
     monkeypatch.setattr(pool, "convert_file", counted)
     with pytest.raises(KeyboardInterrupt):
-        engine.run(plan, tmp_path / "cut", workers=0, progress=False)
+        engine.run(conversion, tmp_path / "cut", workers=0, progress=False)
     assert not list((tmp_path / "cut").glob("manifest*"))
     partials = sorted((tmp_path / "cut").glob("*/.*.partial"))
     assert partials
@@ -75,7 +77,7 @@ def test_goes_on_after_a_crash_with_the_same_bytes(tmp_path, monkeypatch, stop_a
     monkeypatch.setattr(
         pool, "convert_file", lambda *a: redone.append(a[0].name) or convert_file(*a)
     )
-    engine.run(plan, tmp_path / "cut", workers=0, progress=False)
+    engine.run(conversion, tmp_path / "cut", workers=0, progress=False)
     assert content(tmp_path / "cut") == content(tmp_path / "whole")
     if damage in (None, "journal"):
         assert redone == names[stop_after:]
@@ -86,8 +88,8 @@ def test_goes_on_after_a_crash_with_the_same_bytes(tmp_path, monkeypatch, stop_a
 def test_crash_inside_a_file(tmp_path, monkeypatch):
     """A file of three chains, handed over one by one, goes on at the third."""
     monkeypatch.setattr(convert_module, "_UNIT_CHAINS", 1)
-    plan = plan_of()
-    engine.run(plan, tmp_path / "whole", workers=0, progress=False)
+    conversion = conversion_of()
+    engine.run(conversion, tmp_path / "whole", workers=0, progress=False)
 
     def counted(task, options, start=0):
         if (task.name, start) == ("1lcd", 2):
@@ -96,7 +98,7 @@ def test_crash_inside_a_file(tmp_path, monkeypatch):
 
     monkeypatch.setattr(pool, "convert_file", counted)
     with pytest.raises(KeyboardInterrupt):
-        engine.run(plan, tmp_path / "cut", workers=0, progress=False)
+        engine.run(conversion, tmp_path / "cut", workers=0, progress=False)
     redone = []
 
     def noted(task, options, start=0):
@@ -104,15 +106,15 @@ def test_crash_inside_a_file(tmp_path, monkeypatch):
         return convert_file(task, options, start)
 
     monkeypatch.setattr(pool, "convert_file", noted)
-    engine.run(plan, tmp_path / "cut", workers=0, progress=False)
+    engine.run(conversion, tmp_path / "cut", workers=0, progress=False)
     assert redone[0] == ("1lcd", 2)
     assert content(tmp_path / "cut") == content(tmp_path / "whole")
 
 
 def test_lost_record_before_a_rejected_chain(tmp_path, monkeypatch):
     """1lcd_A is written, then B and C are rejected; A's record is lost in the crash."""
-    plan = plan_of()
-    engine.run(plan, tmp_path / "whole", workers=0, progress=False)
+    conversion = conversion_of()
+    engine.run(conversion, tmp_path / "whole", workers=0, progress=False)
 
     def counted(task, options, start=0):
         if task.name == "1pzp":
@@ -121,11 +123,11 @@ def test_lost_record_before_a_rejected_chain(tmp_path, monkeypatch):
 
     monkeypatch.setattr(pool, "convert_file", counted)
     with pytest.raises(KeyboardInterrupt):
-        engine.run(plan, tmp_path / "cut", workers=0, progress=False)
+        engine.run(conversion, tmp_path / "cut", workers=0, progress=False)
     (partial,) = (tmp_path / "cut").glob("*/.*.partial")
     partial.write_bytes(partial.read_bytes()[:-1])
     monkeypatch.setattr(pool, "convert_file", convert_file)
-    engine.run(plan, tmp_path / "cut", workers=0, progress=False)
+    engine.run(conversion, tmp_path / "cut", workers=0, progress=False)
     assert content(tmp_path / "cut") == content(tmp_path / "whole")
 
 
@@ -151,13 +153,13 @@ def test_killed_for_good(converted, tmp_path):
 
 
 def test_one_process_at_a_time(tmp_path):
-    plan = plan_of()
+    conversion = conversion_of()
     (tmp_path / "out").mkdir()
-    journal = Journal(tmp_path / "out" / ".journal.jsonl", plan.fingerprint())
+    journal = Journal(tmp_path / "out" / ".journal.jsonl", conversion.fingerprint())
     with pytest.raises(InputError, match="another process"):
-        engine.run(plan, tmp_path / "out", workers=0, progress=False)
+        engine.run(conversion, tmp_path / "out", workers=0, progress=False)
     journal.close()
-    assert engine.run(plan, tmp_path / "out", workers=0, progress=False).written == 9
+    assert engine.run(conversion, tmp_path / "out", workers=0, progress=False).written == 9
 
 
 def test_other_plan_other_folder(converted, tmp_path, capsys):

@@ -25,10 +25,10 @@ from records.features_pickle import read_features
 from records.hhr import parse_hhr
 from records.mmcif import Entry
 from records.msa import parse, stockholm_to_a3m
-from records.plan import make_tasks
 from records.search import truncate_stockholm
 from records.sources import read_database_index
 from records.structure import read_pdb_model
+from records.tasks import make_tasks
 
 DEMO = Path(__file__).parents[2] / "examples" / "demo"
 EXAMPLES = int(os.environ.get("TFFOLD_FUZZ_EXAMPLES", "100"))
@@ -216,8 +216,8 @@ def test_a_folder_of_damaged_files(tmp_path):
         data = damage(MMCIF, kinds[number % 7], number)
         (mmcif / f"{number % 9 + 1}a{number:02d}.cif").write_bytes(data)
     tasks = make_tasks([str(mmcif)], [])
-    plan = engine.Plan(tasks, ConvertOptions(single_sequence=True), shard_bytes=30_000)
-    summary = engine.run(plan, tmp_path / "out", workers=2, progress=False)
+    conversion = engine.Conversion(tasks, ConvertOptions(single_sequence=True), shard_bytes=30_000)
+    summary = engine.run(conversion, tmp_path / "out", workers=2, progress=False)
     lines = [json.loads(line) for line in (tmp_path / "out" / "manifest.jsonl").open()]
     assert {line["chain"][:4] for line in lines} == {task.name for task in tasks}
     assert all(line["status"] == "written" or line["reason"] for line in lines)

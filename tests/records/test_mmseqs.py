@@ -19,9 +19,7 @@ from records.sources import find_alignments
 DEMO = Path(__file__).parents[2] / "examples" / "demo"
 MINI = Path(__file__).parent / "data" / "mini.fasta.gz"
 
-mmseqs = pytest.mark.skipif(
-    not shutil.which("mmseqs"), reason="no mmseqs: apt-get install mmseqs2"
-)
+mmseqs = pytest.mark.skipif(not shutil.which("mmseqs"), reason="no mmseqs: apt-get install mmseqs2")
 
 
 @pytest.fixture

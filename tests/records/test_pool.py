@@ -8,7 +8,7 @@ from functools import partial
 from unittest import mock
 
 import pytest
-from conversions import manifest, plan_of, records_of
+from conversions import conversion_of, manifest, records_of
 
 from records import convert as convert_module
 from records import engine, pool
@@ -55,10 +55,12 @@ def faulty(fault, task, options, start=0, most=None):
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_chain_at_fault_takes_nobody_with_it(tmp_path, monkeypatch, fault, workers):
     monkeypatch.setattr(pool, "convert_file", partial(faulty, fault))
-    plan = plan_of()
-    tasks = [task for task in plan.tasks if task.name in ("1lcd", "1pzp", "1ubq")]
-    plan = replace(plan, tasks=tasks, options=replace(plan.options, chain_timeout=5))
-    engine.run(plan, tmp_path, workers=workers, progress=False)
+    conversion = conversion_of()
+    tasks = [task for task in conversion.tasks if task.name in ("1lcd", "1pzp", "1ubq")]
+    conversion = replace(
+        conversion, tasks=tasks, options=replace(conversion.options, chain_timeout=5)
+    )
+    engine.run(conversion, tmp_path, workers=workers, progress=False)
     lines = manifest(tmp_path)
     assert list(lines) == ["1lcd_A", "1lcd_B", "1lcd_C", "1pzp_A", "1ubq_A"]
     assert lines["1lcd_B"]["status"] == "rejected"
@@ -68,15 +70,15 @@ def test_a_chain_at_fault_takes_nobody_with_it(tmp_path, monkeypatch, fault, wor
 
 
 def test_a_worker_that_dies_between_two_files_is_replaced():
-    plan = plan_of()
-    processes = pool._Pool(1, plan.options)
-    first = processes.submit(pool._Job(0, plan.tasks[0], 0))
+    conversion = conversion_of()
+    processes = pool._Pool(1, conversion.options)
+    first = processes.submit(pool._Job(0, conversion.tasks[0], 0))
     assert first.future.result()[0][0].chain_id == "1a7g_E"
     (worker,) = processes._processes._pool_manager.worker_manager.workers
     os.kill(worker, signal.SIGKILL)
     while processes._processes.active:
         pass
-    waiting = [processes.submit(pool._Job(1, plan.tasks[1], 0))]
+    waiting = [processes.submit(pool._Job(1, conversion.tasks[1], 0))]
     with pytest.raises(pool.BrokenProcessPool):
         waiting[0].future.result()
     processes.mend(waiting)

@@ -15,7 +15,6 @@ from records.errors import InputError
 from records.features import choose_templates, read_evidence
 from records.features_pickle import read_features
 from records.mmcif import Entry, mmcif_files
-from records.plan import make_tasks
 from records.sources import (
     AlignmentRef,
     find_alignments,
@@ -27,6 +26,7 @@ from records.sources import (
     read_duplicates,
     share_duplicates,
 )
+from records.tasks import make_tasks
 from records.templates import TemplateLibrary
 
 DEMO = Path(__file__).parents[2] / "examples" / "demo"

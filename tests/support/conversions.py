@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from records import engine, example, shards
-from records.cli import build_parser, main, make_plan
+from records.cli import build_parser, main, make_conversion
 
 ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "examples" / "demo"
@@ -45,6 +45,6 @@ def content(output):
     }
 
 
-def plan_of(shard_bytes=engine.SHARD_BYTES, *extra):
-    plan = make_plan(build_parser().parse_args([*INPUT, "--output", "unused", *extra]))
-    return replace(plan, shard_bytes=shard_bytes)
+def conversion_of(shard_bytes=engine.SHARD_BYTES, *extra):
+    conversion = make_conversion(build_parser().parse_args([*INPUT, "--output", "unused", *extra]))
+    return replace(conversion, shard_bytes=shard_bytes)
