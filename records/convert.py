@@ -23,8 +23,9 @@ from records.features import (
     single_sequence,
 )
 from records.mmcif import Entry, read_bytes
+from records.pdb import read_model
 from records.sources import AlignmentRef
-from records.structure import LEAVE_OUT, Chain, located, read_pdb_model
+from records.structure import LEAVE_OUT, Chain, located
 from records.templates import TemplateLibrary, date_limit
 
 TRAIN, VALIDATION = "train", "validation"
@@ -137,7 +138,7 @@ def _read_model(task: FileTask) -> Chain:
                 mend="a predicted structure holds one chain",
             )  # fmt: skip
         return entry.chain(next(iter(proteins)))
-    return read_pdb_model(path, data.decode("latin-1"), task.name)
+    return read_model(path, data.decode("latin-1"), task.name)
 
 
 def _check_chain(chain: Chain, options: ConvertOptions) -> None:

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
-import gemmi
 import numpy as np
 from Bio.Data import PDBData
 
@@ -183,51 +181,3 @@ def located(error: InputError, file: object, item: str | None = None) -> InputEr
     """The same error, told with the file and with the item before its own item."""
     items = ", ".join(part for part in (item, error.item) if part)
     return type(error)(error.what, file=file, item=items or None, mend=error.mend)
-
-
-def read_pdb_model(path: Path, text: str, name: str) -> Chain:
-    """A predicted structure in PDB format: its single protein chain, first model.
-
-    The sequence is what the atoms say (a prediction has every residue), SEQRES is not
-    needed; B-factors are the per-residue confidence.  Raises InputError.
-    """
-    try:
-        # The format is ASCII; a name cut inside a longer character could not be decoded.
-        structure = gemmi.read_pdb_string(text.encode("ascii", "replace").decode("ascii"))
-    except (RuntimeError, ValueError) as error:
-        raise InputError("not a PDB file", file=path, item=str(error), mend=AGAIN) from error
-    if not len(structure) or not len(structure[0]):
-        raise InputError("holds no atoms", file=path, mend=AGAIN)
-    chains = {}
-    for part in structure[0]:
-        residues = [r for r in part if r.het_flag == "A" or one_letter(r.name) != "X"]
-        if residues:
-            chains.setdefault(part.name, []).extend(residues)
-    if len(chains) != 1:
-        raise InputError(
-            f"{len(chains)} protein chains, not one",
-            file=path,
-            item=" ".join(sorted(chains)) or None,
-            mend="a predicted structure holds one chain",
-        )
-    (residues,) = chains.values()
-    # Microheterogeneity would repeat a number with another name; a prediction has none.
-    sequence = "".join(one_letter(residue.name) for residue in residues)
-    unknown = tuple(
-        f"{residue.name} {residue.seqid}"
-        for residue, letter in zip(residues, sequence, strict=True)
-        if letter == "X"
-    )
-    atoms = (
-        Atom(
-            index, residue.name, atom.name, atom.altloc.strip("\0"),
-            atom.pos.x, atom.pos.y, atom.pos.z, atom.occ, atom.b_iso,
-        )
-        for index, residue in enumerate(residues)
-        for atom in residue
-    )  # fmt: skip
-    try:
-        positions, mask, b_factor = atoms_to_arrays(sequence, atoms)
-    except InputError as error:
-        raise located(error, path) from error
-    return Chain(name, sequence, positions, mask, b_factor, unknown=unknown)

@@ -25,9 +25,9 @@ from records.features_pickle import read_features
 from records.hhr import parse_hhr
 from records.mmcif import Entry
 from records.msa import parse, stockholm_to_a3m
+from records.pdb import read_model
 from records.search import truncate_stockholm
 from records.sources import read_database_index
-from records.structure import read_pdb_model
 from records.tasks import make_tasks
 
 DEMO = Path(__file__).parents[2] / "examples" / "demo"
@@ -152,7 +152,7 @@ def test_hhr(damaged):
 @given(damages)
 @fuzzed
 def test_pdb(damaged):
-    tolerate(read_pdb_model, Path("x.pdb"), damage(PDB, *damaged).decode("latin-1"), "x")
+    tolerate(read_model, Path("x.pdb"), damage(PDB, *damaged).decode("latin-1"), "x")
 
 
 @given(damages)

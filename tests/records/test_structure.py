@@ -11,7 +11,8 @@ from Bio.PDB import MMCIFParser
 from records.chemistry import ATOM_ORDER
 from records.errors import InputError
 from records.mmcif import Entry, entry_name, mmcif_files
-from records.structure import Atom, atoms_to_arrays, one_letter, read_pdb_model
+from records.pdb import read_model
+from records.structure import Atom, atoms_to_arrays, one_letter
 
 ATOM_SITE = """loop_
 _atom_site.group_PDB
@@ -273,15 +274,15 @@ def test_predicted_pdb(tmp_path):
                 f"ATOM  {len(lines) + 1:5d}  {name:<3s} {comp} A{n:4d}    "
                 f"{x:8.3f}{n:8.3f}{0.0:8.3f}{1.0:6.2f}{b:6.2f}           {name[0]}"
             )
-    chain = read_pdb_model(tmp_path / "x.pdb", "\n".join([*lines, "END"]), "x")
+    chain = read_model(tmp_path / "x.pdb", "\n".join([*lines, "END"]), "x")
     assert chain.sequence == "GK"
     assert chain.b_factor.tolist() == [90.0, 40.0]
     np.testing.assert_allclose(chain.positions[1, 1], [1.5, 2.0, 0.0])
     with pytest.raises(InputError, match="holds no atoms"):
-        read_pdb_model(tmp_path / "x.pdb", "", "x")
+        read_model(tmp_path / "x.pdb", "", "x")
     two = "\n".join(lines + [line[:21] + "B" + line[22:] for line in lines])
     with pytest.raises(InputError, match="A B: 2 protein chains"):
-        read_pdb_model(tmp_path / "x.pdb", two, "x")
+        read_model(tmp_path / "x.pdb", two, "x")
 
 
 def test_the_first_of_two_lines_for_one_atom_wins():

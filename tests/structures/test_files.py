@@ -127,4 +127,5 @@ def test_files_without_protein_are_named(tmp_path):
     )
     with pytest.raises(InputError, match="no protein"):
         read_pdb(path)
-    assert structures_of("") == []
+    with pytest.raises(InputError, match="no atoms"):
+        structures_of("")

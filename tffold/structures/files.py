@@ -1,7 +1,7 @@
 """Structures written as PDB and mmCIF files, and PDB files read into atom37 arrays.
 
-The files are made and parsed with gemmi.  An mmCIF of a prediction carries its confidence
-as the ModelCIF extension has it (``_ma_qa_metric`` and its kin), so does its B-factor column.
+The files are made with gemmi and read by ``records.pdb``.  An mmCIF of a prediction carries its
+confidence as the ModelCIF extension has it (``_ma_qa_metric`` and its kin) and as B-factors.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import numpy as np
 
 from records.chemistry import ATOM_ORDER, ATOM_TYPES, RESTYPE_NAMES, RESTYPES_WITH_X
 from records.errors import InputError
-from records.structure import AGAIN, Atom, atoms_to_arrays, one_letter
+from records.pdb import read_chains, residues_to_arrays
+from records.structure import AGAIN
 
 CA = ATOM_ORDER["CA"]
 _SOFTWARE = ("tffold", "model building", "AlphaFold 2 in TensorFlow")
@@ -212,35 +213,17 @@ def read_pdb(path: str | os.PathLike) -> list[Structure]:
 
 def structures_of(text: str, file: object = "PDB text") -> list[Structure]:
     """The protein chains of a PDB file's text; see ``read_pdb``."""
-    try:
-        parsed = gemmi.read_pdb_string(text.encode("ascii", "replace").decode("ascii"))
-    except (RuntimeError, ValueError) as error:
-        raise InputError("not a PDB file", file=file, item=str(error), mend=AGAIN) from None
     found = []
-    for chain in parsed[0] if len(parsed) else ():
-        residues = [r for r in chain if one_letter(r.name) != "X"]
-        if residues:
-            found.append(_from_residues(chain.name, residues))
-    return found
-
-
-def _from_residues(chain_id: str, residues: list[gemmi.Residue]) -> Structure:
-    sequence = "".join(one_letter(residue.name) for residue in residues)
-    atoms = [
-        Atom(
-            i, residue.name, atom.name, atom.altloc.strip("\0"),
-            atom.pos.x, atom.pos.y, atom.pos.z, atom.occ, atom.b_iso,
+    for name, residues in read_chains(text, file, unknown=False):
+        sequence, positions, mask, b_factor = residues_to_arrays(residues, file)
+        found.append(
+            Structure(
+                aatype=np.array([RESTYPES_WITH_X.index(letter) for letter in sequence], np.int32),
+                atom_positions=positions,
+                atom_mask=mask.astype(np.float32),
+                residue_index=np.array([residue.seqid.num for residue in residues], np.int32),
+                b_factors=np.repeat(b_factor[:, None], len(ATOM_TYPES), axis=1),
+                chain_id=name or "A",
+            )
         )
-        for i, residue in enumerate(residues)
-        for atom in residue
-        if not atom.is_hydrogen()
-    ]  # fmt: skip
-    positions, mask, b_factor = atoms_to_arrays(sequence, atoms)
-    return Structure(
-        aatype=np.array([RESTYPES_WITH_X.index(letter) for letter in sequence], np.int32),
-        atom_positions=positions,
-        atom_mask=mask.astype(np.float32),
-        residue_index=np.array([residue.seqid.num for residue in residues], np.int32),
-        b_factors=np.repeat(b_factor[:, None], len(ATOM_TYPES), axis=1),
-        chain_id=chain_id or "A",
-    )
+    return found
