@@ -17,7 +17,7 @@ from tffold.structures import relax as relaxation
 from tffold.structures.files import Structure, pdb_text, read_pdb
 from tffold.structures.relax import _segments, relax, violations
 
-MMCIF = Path(__file__).parents[1] / "examples" / "demo" / "mmcif"
+MMCIF = Path(__file__).parents[2] / "examples" / "demo" / "mmcif"
 
 
 def real_structure(entry: str, chain: str, count: int | None = None) -> Structure:
