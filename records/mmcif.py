@@ -11,7 +11,7 @@ import gzip
 import os
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -73,10 +73,11 @@ def entry_name(path: Path) -> str:
     return name
 
 
-def mmcif_files(sources: Sequence[str | os.PathLike]) -> dict[str, Path]:
+def mmcif_files(sources: Iterable[str | os.PathLike]) -> dict[str, Path]:
     """Entry name -> file, over folders (searched through) and single files, by name.
 
-    The first file of a name counts.  Raises InputError for a source that is not there.
+    The first file of a name counts.  Raises InputError for a source that is not there, and for
+    two files whose names differ in case only.
     """
     found: dict[str, Path] = {}
     for source in sources:
@@ -90,7 +91,12 @@ def mmcif_files(sources: Sequence[str | os.PathLike]) -> dict[str, Path]:
             subfolders.sort()
             for name in sorted(names):
                 if name.lower().endswith(MMCIF_SUFFIXES):
-                    found.setdefault(entry_name(Path(name)), Path(folder, name))
+                    path = Path(folder, name)
+                    first = found.setdefault(entry_name(path), path)
+                    if first != path and str(first).lower() == str(path).lower():
+                        raise InputError(
+                            f"differs from {first} in case only", file=path, mend="remove one"
+                        )
     return found
 
 

@@ -19,6 +19,7 @@ import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from records.errors import InputError
 from records.mmcif import read_bytes
@@ -32,6 +33,9 @@ _FOLDERS = ("a3m", "hhr", "msas")
 # AlphaFold's order of databases (supplement 1.2.2); files of none of them come last.
 # "uniref.a3m" is ColabFold's, searched before its environmental sequences.
 _DATABASE_ORDER = (("uniref90", "uniref.a3m"), ("bfd", "uniclust", "uniref30"), ("mgnify",))
+
+
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,47 @@ def normalized(chain_id: str) -> str:
     if bar and len(entry) == 4 and entry[0].isdigit():
         return f"{entry.lower()}_{chain}"
     return chain_id
+
+
+class AnyCase(Generic[Value]):
+    """A table whose names are compared without case where none is spelt exactly so."""
+
+    def __init__(self, table: Mapping[str, Value]) -> None:
+        self._table = table
+        self._spelt: dict[str, list[str]] = {}
+        for name in table:
+            self._spelt.setdefault(name.lower(), []).append(name)
+
+    def get(self, name: str) -> Value | None:
+        """The value of a name, None if it is not there.
+
+        Raises InputError for a name that two of the table's differ from in case only.
+        """
+        if name in self._table:
+            return self._table[name]
+        spelt = self._spelt.get(name.lower(), [])
+        if len(spelt) > 1:
+            raise InputError(
+                f"may be {' or '.join(map(str, spelt))}, which differ in case only",
+                item=name,
+                mend="spell it as the one that is meant",
+            )
+        return self._table[spelt[0]] if spelt else None
+
+
+def find_path(source: str | os.PathLike) -> Path:
+    """The file or folder of a name, compared without case where none is spelt exactly so.
+
+    Raises InputError if there is none, or if several differ from it in case only.
+    """
+    path = Path(source)
+    if path.exists():
+        return path
+    folder = os.listdir(path.parent) if path.parent.is_dir() else []
+    found = AnyCase({name: path.parent / name for name in folder}).get(path.name)
+    if found is None:
+        raise InputError("no such file or folder", file=source, mend="check the path")
+    return found
 
 
 def find_alignments(roots: Sequence[str | os.PathLike]) -> dict[str, AlignmentRef]:

@@ -12,7 +12,9 @@ from records.errors import InputError
 from records.mmcif import MMCIF_SUFFIXES, mmcif_files, read_bytes
 from records.sources import (
     AlignmentRef,
+    AnyCase,
     find_alignments,
+    find_path,
     read_chain_list,
     read_cluster_sizes,
     read_duplicates,
@@ -69,16 +71,14 @@ def model_files(sources: Sequence[str | os.PathLike]) -> dict[str, Path]:
                 found.setdefault(path.name[: -len(suffix)], path)
                 return
 
-    for source in map(Path, sources):
+    for source in map(find_path, sources):
         if source.is_file():
             add(source)
-        elif source.is_dir():
-            for folder, subfolders, names in os.walk(source, followlinks=True):
-                subfolders.sort()
-                for name in sorted(names):
-                    add(Path(folder, name))
-        else:
-            raise InputError("no such file or folder", file=source, mend="check the path")
+            continue
+        for folder, subfolders, names in os.walk(source, followlinks=True):
+            subfolders.sort()
+            for name in sorted(names):
+                add(Path(folder, name))
     return found
 
 
@@ -108,7 +108,7 @@ def make_tasks(
     so.  Raises InputError for missing files and broken lists.
     """
     sources = _expand(structures)
-    files = model_files(sources) if distillation else mmcif_files(sources)
+    files = model_files(sources) if distillation else mmcif_files(map(find_path, sources))
     if not files:
         raise InputError(
             "no structure files", file=" ".join(sources[:3]), mend="name .cif or .cif.gz files"
@@ -154,18 +154,21 @@ def _model_tasks(
     validation: frozenset[str],
 ) -> list[FileTask]:
     tasks = []
+    path_of, ref_of, size_of = AnyCase(files), AnyCase(refs), AnyCase(sizes)
     for name in sorted(files if wanted is None else wanted):
         # AlphaFold DB: AF-P69905-F1-model_v4 has its alignment under any of these.
         short = name.rsplit("-model_", 1)[0]
         accession = short.split("-")[1] if short.startswith("AF-") and short.count("-") else short
-        ref = next((refs[key] for key in (name, short, accession) if key in refs), None)
+        found = map(ref_of.get, (name, short, accession))
+        ref = next((one for one in found if one is not None), None)
+        size = size_of.get(name)
         tasks.append(
             FileTask(
-                path=str(files.get(name, f"{name} (not given)")),
+                path=str(path_of.get(name) or f"{name} (not given)"),
                 name=name,
                 chains=("",),
                 alignments={} if ref is None else {"": ref},
-                cluster_sizes={"": sizes[name]} if name in sizes else {},
+                cluster_sizes={} if size is None else {"": size},
                 validation=frozenset([""] if name in validation else ()),
             )
         )

@@ -17,7 +17,9 @@ from records.features_pickle import read_features
 from records.mmcif import Entry, mmcif_files
 from records.sources import (
     AlignmentRef,
+    AnyCase,
     find_alignments,
+    find_path,
     msa_order,
     normalized,
     pick_hits,
@@ -274,3 +276,39 @@ def test_selenomethionine_is_x_in_the_demo_alignment():
     chain = Entry(DEMO / "mmcif" / "1a8o.cif.gz").chain("A")
     evidence = read_evidence(find_alignments([DEMO / "alignments"])["1a8o_A"], chain.sequence)
     assert evidence.alignment.msa[0, 0] == 10  # M, though the file says X
+
+
+def test_names_are_compared_without_case(tmp_path):
+    """Paths, lists of chains and predictions find files that are spelt in another case."""
+    shutil.copy(DEMO / "mmcif" / "1ubq.cif.gz", tmp_path / "1ubq.cif.gz")
+    (tmp_path / "List").write_text("1UBQ_A\n")
+    flat(tmp_path / "alignments")
+    (task,) = make_tasks(
+        [str(tmp_path / "1UBQ.CIF.GZ")], [tmp_path / "alignments"], chains=str(tmp_path / "List")
+    )
+    assert task.path == str(tmp_path / "1ubq.cif.gz") and set(task.alignments) == {"A"}
+    models = tmp_path / "models"
+    write(models, {"AF-P1-F1-model_v4.pdb": ""})
+    (tmp_path / "alignments" / CHAIN).rename(tmp_path / "alignments" / "p1")
+    (tmp_path / "List").write_text("af-p1-f1-MODEL_V4\n")
+    for source in (models, tmp_path / "MODELS", models / "af-p1-f1-model_v4.PDB"):
+        (task,) = make_tasks(
+            [str(source)], [tmp_path / "alignments"], chains=str(tmp_path / "List"),
+            distillation=True,
+        )  # fmt: skip
+        assert task.path == str(models / "AF-P1-F1-model_v4.pdb")
+    (task,) = make_tasks([str(models)], [tmp_path / "alignments"], distillation=True)
+    assert task.alignments[""].name == "p1"
+    with pytest.raises(InputError, match="2UBQ.cif: no such file or folder"):
+        find_path(tmp_path / "2UBQ.cif")
+
+
+def test_two_names_that_differ_in_case_only(tmp_path):
+    write(tmp_path / "in", {"1ubq.cif": "", "1UBQ.cif": ""})
+    assert find_path(tmp_path / "in" / "1ubq.cif").name == "1ubq.cif"
+    with pytest.raises(InputError, match="1Ubq.cif: may be 1.* or 1.*, which differ in case only"):
+        find_path(tmp_path / "in" / "1Ubq.cif")
+    with pytest.raises(InputError, match="1ubq.cif: differs from .*1UBQ.cif in case only"):
+        mmcif_files([tmp_path / "in"])
+    table = AnyCase({"a": 1, "A": 2, "b": 3})
+    assert [table.get(name) for name in ("a", "A", "B", "c")] == [1, 2, 3, None]
