@@ -29,7 +29,7 @@ NUM_ATOM = 37
 
 
 class EmbeddingsAndEvoformer(Module):
-    """Everything before the structure module (Algorithm 2, lines 5 to 17; Algorithm 6).
+    """All before the structure module (Algorithm 2, lines 5 to 17; Algorithm 6, line 12).
 
         {m_si}, {z_ij} = InputEmbedder(target_feat, residue_index, msa_feat)       (2: 5)
         m_1i, z_ij += RecyclingEmbedder(m_1i^prev, z_ij^prev, x_i^prev)            (2: 6)

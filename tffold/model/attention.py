@@ -25,7 +25,7 @@ def softmax32(logits: Tensor, dtype: Any) -> Tensor:
 
 
 class Attention(Module):
-    """Gated multi-head attention over the last but one axis, which five algorithms share.
+    """Gated multi-head attention, which five share (Algorithms 7, 8, 13, 14 and 17).
 
         q_i^h, k_j^h, v_j^h = LinearNoBias(x_i), LinearNoBias(y_j), LinearNoBias(y_j)
         g_i^h = sigmoid(Linear(x_i))
@@ -34,7 +34,8 @@ class Attention(Module):
         out_i = Linear(concat_h(o_i^h))
 
     These are the lines 2 and 4 to 7 of Algorithms 7, 13 and 14 (whose line 3 makes b), 2 to 6
-    of Algorithm 8 (no b), and, without g, 1 to 5 of Algorithm 17.
+    of Algorithm 8 (no b), and, without g, 1 to 5 of Algorithm 17. i and j count the last but
+    one axis.
 
     ``call(x, source, bias, pair_bias)``: ``x`` [..., q, c], ``source`` [..., k, d]
     (None: ``x`` itself), ``bias`` broadcastable to [..., 1, 1, k], ``pair_bias``

@@ -12,14 +12,14 @@ Tensor = Any
 
 
 class BlockStack(Module):
-    """x <- block_l(x) for l = 1 to ``num_block``, each with weights of its own (supplement 1.11.8).
+    """x <- block_l(x) for l = 1 to ``num_block`` (Algorithms 6, 16 and 18, line 1).
 
-    The loop of Algorithms 6, 16 and 18 (line 1).
+    Each block has weights of its own.
 
     ``block`` maps ``(state, constants, key)`` to the next state, a tuple of
     tensors like the first; its weights get a leading block axis. With
     ``remat`` the backward pass keeps each block's input only and recomputes
-    the block from it, in a loop; dropout recurs exactly because its masks
+    the block from it, in a loop (supplement 1.11.8); dropout recurs exactly because its masks
     depend on ``key`` and the block's number alone. Without, the blocks are
     unrolled and everything is kept.
     """
