@@ -203,18 +203,6 @@ def scan(shard: str | os.PathLike) -> Iterator[tuple[int, int, bytes | CorruptRe
             number += 1
 
 
-def iterate(shard: str | os.PathLike) -> Iterator[tuple[int, bytes]]:
-    """Offset and data of every record.
-
-    Raises:
-        CorruptRecordError: at the first damaged record.
-    """
-    for offset, _, data in scan(shard):
-        if isinstance(data, CorruptRecordError):
-            raise data
-        yield offset, data
-
-
 def read_record(shard: str | os.PathLike, offset: int, length: int) -> bytes:
     """The data of one record, its checksums verified."""
     with open(shard, "rb") as file:

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 from conversions import INPUT, ROOT, WRITTEN, content, conversion_of, convert, manifest, records_of
+from synthetic import data_of
 
 from records import convert as convert_module
 from records import engine, pool, shards
@@ -36,7 +37,7 @@ def test_small_shards_and_parts(converted, tmp_path, monkeypatch):
     assert len(list((tmp_path / "parts").glob("summary-*of00003.json"))) == 3
     want = records_of(converted)
     parts = shards.find_shards([tmp_path / "parts"])
-    assert sum(len(list(shards.iterate(shard))) for shard in parts) == len(WRITTEN)
+    assert sum(len(data_of(shard)) for shard in parts) == len(WRITTEN)
     for folder in ("small", "parts"):
         found = records_of(tmp_path / folder)
         assert sorted(found) == sorted(want)
@@ -147,7 +148,7 @@ def test_killed_for_good(converted, tmp_path):
             time.sleep(0.002)
         process.wait()
         for shard in (tmp_path / "out").glob("train/chains*.tfrecord"):
-            list(shards.iterate(shard))  # what has a name is whole
+            data_of(shard)  # what has a name is whole
     subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
     assert content(tmp_path / "out") == content(converted)
 

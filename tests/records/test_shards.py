@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from synthetic import chain, write_shard
+from synthetic import chain, data_of, write_shard
 
 from records import example, shards
 from records.errors import CorruptRecordError, InputError
@@ -34,7 +34,7 @@ def test_an_independent_reader_reads_them(shard):
 def test_tensorflow_reads_them(shard):
     import tensorflow as tf
 
-    ours = [data for _, data in shards.iterate(shard)]
+    ours = data_of(shard)
     assert [item.numpy() for item in tf.data.TFRecordDataset(str(shard))] == ours
 
 
@@ -114,7 +114,7 @@ def test_rebuilding_over_damage_keeps_the_rest(shard):
     assert [entry["chain_id"] for entry in rebuilt] == ["10abc_A", "record 1", "14abc_A"]
     assert "checksum" in rebuilt[1]["error"] and str(shard) in rebuilt[1]["error"]
     with pytest.raises(CorruptRecordError, match="record 1 at byte"):
-        list(shards.iterate(shard))
+        data_of(shard)
 
 
 def test_a_file_that_is_no_shard(tmp_path):

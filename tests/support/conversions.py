@@ -4,6 +4,8 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+from synthetic import data_of
+
 from records import engine, example, shards
 from records.cli import build_parser, main, make_conversion
 
@@ -31,7 +33,7 @@ def records_of(output, split="train"):
     return {
         found["chain_id"]: found
         for shard in shards.find_shards([output / split])
-        for _, data in shards.iterate(shard)
+        for data in data_of(shard)
         for found in [example.decode(data)]
     }
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from records import chemistry, example, shards
+from records.errors import CorruptRecordError
 
 HHBLITS_LETTERS = "ACDEFGHIKLMNPQRSTVWYX-"
 
@@ -73,6 +74,15 @@ def chain(
     }
     assert set(changes) <= set(features)
     return {**features, **changes}
+
+
+def data_of(shard: Path) -> list[bytes]:
+    """The data of every record of a shard.  Raises CorruptRecordError at a damaged one."""
+    found = [data for _, _, data in shards.scan(shard)]
+    for data in found:
+        if isinstance(data, CorruptRecordError):
+            raise data
+    return found
 
 
 def write_shard(path: Path, chains: Sequence[Mapping[str, Any]]) -> Path:
