@@ -212,7 +212,7 @@ def small_settings() -> list[str]:
     sizes = [f"{key}={value}" for key, value in tiny.items() if value != full[key]]
     return [
         *(size for size in sizes if size.split("=")[0] not in chosen),
-        "model.num_recycle=1", "data.crop_size=16", "data.max_msa_clusters=8",
+        "model.num_recycle=0", "model.remat=false", "data.crop_size=16", "data.max_msa_clusters=8",
         "data.max_extra_msa=8", "data.size_buckets=[128]", "predict.num_seeds=1",
         "data.train_filter.sample_by_length=false", "train.batch_size=1", "train.steps=2",
         "train.log_every=1", "train.probe_steps=0", "validation.every=2",
@@ -298,7 +298,7 @@ def world(tmp_path_factory):
     _write_params(folder / "alphafold_params" / "params_model_1_ptm.npz", small)
     run(folder, "tffold-convert --mmcif structures --alignments alignments --output data "
         "--validation-chains validation_chains.txt")  # fmt: skip
-    run(folder, "tffold-fit configs/initial_training.yaml 'data.train=[data/train]' "
+    run(folder, "tffold-fit configs/initial_training.yaml data.train=data/train "
         "train.run_dir=runs/first")  # fmt: skip
     return folder
 
