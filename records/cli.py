@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import importlib.metadata
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -48,6 +49,17 @@ def _whole(least: int) -> Callable[[str], int]:
         return int(text)
 
     return parse
+
+
+class ShowVersion(argparse.Action):
+    """``--version``: prints the installed package's."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str) -> None:
+        super().__init__(option_strings, dest, nargs=0, help="print the version and end")
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        print(f"{parser.prog} {importlib.metadata.version('tffold')}")
+        parser.exit()
 
 
 def add_search_arguments(parser: argparse.ArgumentParser) -> None:
@@ -98,6 +110,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action=ShowVersion)
     add = parser.add_argument_group("input").add_argument
     add(
         "--mmcif",

@@ -120,6 +120,27 @@ def test_missing_file(tmp_path):
         load_config(tmp_path / "none.yaml")
 
 
+@pytest.mark.parametrize("name", ["inital_training", "configs/initial_trainin.yaml"])
+def test_an_unknown_name_is_told_the_packaged_ones_nearest_first(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError) as caught:
+        load_config(name)
+    said = str(caught.value)
+    assert said.startswith(f"{name}: ") and said.count("\n") == 0
+    listed = said.rpartition(": ")[2].split(", ")
+    assert listed[0] == "initial_training" and sorted(listed) == config_file.packaged()
+
+
+def test_a_packaged_configuration_is_found_by_name_from_anywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model_3").mkdir()
+    config = load_config("model_3", ["model.num_recycle=1"])
+    assert not config.model.template.enabled and config.model.num_recycle == 1
+    mine = load_config(write(tmp_path, "base: model_3\nmodel: {num_recycle: 1}"))
+    assert mine == config
+    assert config_file.packaged() == sorted(path.stem for path in CONFIGS.glob("*.yaml"))
+
+
 def test_yaml_round_trip(tmp_path):
     config = load_config(write(tmp_path, "train: {steps: 9, learning_rate: 1e-05, seed: -3}"))
     again = load_config(write(tmp_path, config_file.to_yaml(config), "again.yaml"))

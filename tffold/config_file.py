@@ -18,21 +18,24 @@ from yaml import YAMLError
 from records.errors import InputError
 from tffold.config import AttentionConfig, Config, Rule, rules
 
-BASE_KEY = "base"  # a configuration file to start from, relative to the one that names it
+BASE_KEY = "base"  # a configuration to start from: packaged, or a file beside the one naming it
+PACKAGED = Path(__file__).parent / "configs"
 
 
-def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+def load_config(name: str | Path, overrides: Sequence[str] = ()) -> Config:
     """Reads a YAML file (and the ``base`` it names), applies overrides, checks everything.
 
     Args:
-      path: the YAML file; it says only what differs from the defaults or its base.
+      name: a packaged configuration (``initial_training``) or the path of a YAML file; it says
+        only what differs from the defaults or its base.
       overrides: ``dotted.key=value`` strings, as on the command line.
 
     Raises:
       InputError: a missing or broken file, an unknown or ill-typed key, a value out of range;
         the message names the file, the key and, for an unknown key, its nearest neighbour.
     """
-    merged = _read_tree(Path(path), seen=())
+    path = _find(name, Path())
+    merged = _read_tree(path, seen=())
     for override in overrides:
         source = f"override '{override}'"
         key, equals, _ = override.partition("=")
@@ -77,13 +80,29 @@ def _leaves(tree: Mapping[str, Any], prefix: tuple[str, ...]) -> Iterator[tuple[
             yield ".".join((*prefix, key)), value
 
 
+def packaged() -> list[str]:
+    """The names of the configurations that come with the package."""
+    return sorted(path.stem for path in PACKAGED.glob("*.yaml"))
+
+
+def _find(name: str | Path, folder: Path) -> Path:
+    """A packaged configuration by its bare name, else a file, relative to ``folder``."""
+    if str(name) in packaged():
+        return PACKAGED / f"{name}.yaml"
+    path = folder / name
+    if path.exists():
+        return path
+    near = difflib.get_close_matches(Path(name).stem, packaged(), len(packaged()), 0.0)
+    raise InputError(
+        f"{path}: no such configuration file, and none of the packaged ones: {', '.join(near)}"
+    )
+
+
 def _read_tree(path: Path, seen: tuple[Path, ...]) -> Any:
-    if path in seen:
+    if path.resolve() in seen:
         raise InputError(f"{path}: '{BASE_KEY}' leads back to this file; remove the circle")
     try:
         tree = OmegaConf.load(path)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such configuration file") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
     except (OmegaConfBaseException, YAMLError, UnicodeDecodeError) as error:
@@ -96,7 +115,7 @@ def _read_tree(path: Path, seen: tuple[Path, ...]) -> Any:
         return tree
     if not isinstance(base, str):
         raise InputError(f"{path}: '{BASE_KEY}' must name a configuration file")
-    return OmegaConf.merge(_read_tree(path.parent / base, (*seen, path)), tree)
+    return OmegaConf.merge(_read_tree(_find(base, path.parent), (*seen, path.resolve())), tree)
 
 
 def _checked(tree: Any, source: str) -> Any:

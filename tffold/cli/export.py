@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from records.cli import ShowVersion
 from records.errors import InputError
 from tffold import logs
 
@@ -18,6 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="Write a checkpoint's weights as an .npz with DeepMind's keys and shapes, "
         "for AlphaFold, ColabFold and OpenFold's import.",
     )
+    parser.add_argument("--version", action=ShowVersion)
     parser.add_argument("checkpoint", type=Path, help="a checkpoint or run folder")
     parser.add_argument("output", type=Path, help="the .npz to write")
     parser.add_argument(

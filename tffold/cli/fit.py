@@ -9,9 +9,10 @@ import signal
 import sys
 from collections.abc import Sequence
 
+from records.cli import ShowVersion
 from records.errors import InputError
 from tffold import logs
-from tffold.config_file import load_config
+from tffold.config_file import load_config, packaged
 
 EXIT_INPUT = 2  # something that the user can mend
 EXIT_NON_FINITE = 3  # loss or gradient stayed non-finite
@@ -71,7 +72,12 @@ def _parser() -> argparse.ArgumentParser:
         f"{EXIT_DOES_NOT_FIT} a plan does not fit; "
         f"{EXIT_PREEMPTED} stopped by SIGTERM after saving; {EXIT_INTERRUPTED} by Ctrl-C.",
     )
-    parser.add_argument("config", help="YAML file, see configs/")
+    parser.add_argument("--version", action=ShowVersion)
+    parser.add_argument(
+        "config",
+        metavar="CONFIG",
+        help=f"a YAML file, or a packaged configuration: {', '.join(packaged())}",
+    )
     parser.add_argument(
         "overrides", nargs="*", metavar="key=value", help="for example train.steps=50"
     )

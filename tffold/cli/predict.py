@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from records.cli import add_search_arguments, iso_date, search_options
+from records.cli import ShowVersion, add_search_arguments, iso_date, search_options
 from records.errors import InputError
 from tffold import logs
 from tffold.cli.fit import EXIT_INPUT, EXIT_INTERRUPTED, NO_TENSORFLOW
@@ -21,7 +21,7 @@ EXIT_FAILED = 1  # some targets could not be predicted
 EXAMPLE = """examples:
   tffold-predict runs/first/config.yaml --params runs/first \\
       --input queries.fasta --alignments alignments --output predictions
-  tffold-predict configs/model_[1-5]_ptm.yaml --params alphafold_params --relax best \\
+  tffold-predict model_1_ptm model_2_ptm --params alphafold_params --relax best \\
       --input query.fasta --search found --uniref90 uniref90.fasta --output predictions \\
       predict.rank_by=ptm model.num_recycle=20 predict.recycle_tolerance=0.5
 """
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         overrides = [text for text in options.configs if _is_override(text)]
         files = [text for text in options.configs if not _is_override(text)]
         if not files:
-            raise InputError("no configuration named", mend="name a YAML file, see configs/")
+            raise InputError("no configuration named", mend="name model_1, say, or a YAML file")
         configs = {name: load_config(path, overrides) for name, path in _named(files).items()}
         search = search_options(options)
         if importlib.util.find_spec("tensorflow") is None:
@@ -107,9 +107,11 @@ def _parser() -> argparse.ArgumentParser:
         f"{EXIT_INTERRUPTED} interrupted.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action=ShowVersion)
     parser.add_argument("configs", nargs="+", metavar="CONFIG | key=value",
-        help="one YAML file for each model, see configs/; and settings for all of them, such as "
-        "model.num_recycle=20 or predict.num_seeds=5")  # fmt: skip
+        help="for each model a YAML file or a packaged configuration (model_1, model_1_ptm, …); "
+        "and settings for all of them, such as model.num_recycle=20 or "
+        "predict.num_seeds=5")  # fmt: skip
     add = parser.add_argument_group("model").add_argument
     add(
         "--params",

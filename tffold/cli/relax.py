@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
+from records.cli import ShowVersion
 from records.errors import InputError
 from tffold.cli.fit import EXIT_INPUT
 from tffold.config import RelaxConfig
@@ -49,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=f"Exit codes: 0 done; {EXIT_VIOLATED} violations are left; {EXIT_INPUT} bad input.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
+    parser.add_argument("--version", action=ShowVersion)
     parser.add_argument("input", type=Path, help="a PDB file: its protein chains are taken")
     parser.add_argument("output", type=Path, help="the PDB file to write, with hydrogens")
     units = {
