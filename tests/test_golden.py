@@ -25,6 +25,8 @@ from tffold.train.optimizer import TrainState, adam_update, unflatten
 from tffold.train.step import TrainingStep
 from tffold.weights.npz import assign, parameter_shapes
 
+pytestmark = pytest.mark.slow
+
 # Relative to the largest value. DeepMind's code against itself in another order gives 1e-7; an
 # argument reduction or a bin's edge that rounds the other way gives more.
 FLOAT32 = {"outputs": 5e-5, "losses": 1e-4, "gradients": 1e-3, "tiny": 1e-5}

@@ -20,6 +20,8 @@ from tffold.model.module import parameter_key
 from tffold.predict import compile_cache
 from tffold.weights import checkpoint, npz
 
+pytestmark = pytest.mark.slow
+
 SEQUENCE = "MKVLAAGIWQRSTNDEFYHCP"
 
 

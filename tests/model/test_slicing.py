@@ -10,6 +10,8 @@ from tiny import tiny_config
 from tffold.model import slicing
 from tffold.model.slicing import num_slices
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     ("rows", "row_bytes", "limit", "expected"),

@@ -76,6 +76,8 @@ import tensorflow as tf
 from tffold.config import AttentionConfig, StackConfig
 from tffold.model.block_stack import BlockStack
 from tffold.model.evoformer import EvoformerBlock
+
+pytestmark = pytest.mark.slow
 attention = AttentionConfig(4, 16)
 config = StackConfig(msa_row_attention=attention, msa_column_attention=attention,
     outer_product_channel=4, triangle_multiplication_channel=16, triangle_attention=attention)

@@ -19,6 +19,8 @@ from tffold.plan.hlo import Program
 from tffold.plan.lower import lower_step
 from tffold.train.task import alphafold_task
 
+pytestmark = pytest.mark.slow
+
 
 def installed(package: str) -> bool:
     return any(d.name.replace("-", "_") == package for d in metadata.distributions())

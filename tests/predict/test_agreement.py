@@ -6,6 +6,7 @@ import dataclasses
 
 import keras
 import numpy as np
+import pytest
 from predicting import small_config
 from synthetic import chain, write_shard
 
@@ -19,6 +20,8 @@ from tffold.train.strategy import build_cluster
 from tffold.train.task import alphafold_task
 from tffold.train.trainer import AlphaFoldTrainer
 from tffold.train.validation import Progress
+
+pytestmark = pytest.mark.slow
 
 CA = 1
 

@@ -25,6 +25,8 @@ from records.search import (
 )
 from records.sources import find_alignments
 
+pytestmark = pytest.mark.slow
+
 DEMO = Path(__file__).parents[2] / "examples" / "demo"
 MINI = Path(__file__).parent / "data" / "mini.fasta.gz"
 HHSUITE = Path("/usr/libexec/hhsuite")

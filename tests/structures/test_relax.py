@@ -17,6 +17,8 @@ from tffold.structures import relax as relaxation
 from tffold.structures.files import Structure, pdb_text, read_pdb
 from tffold.structures.relax import _segments, relax, violations
 
+pytestmark = pytest.mark.slow
+
 MMCIF = Path(__file__).parents[2] / "examples" / "demo" / "mmcif"
 
 

@@ -18,6 +18,8 @@ from tffold import metrics
 from tffold.data import pipeline
 from tffold.train.evaluation import ChainEvaluation, drawing
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = Path(__file__).parents[1] / "support" / "evaluate_tiny.py"
 NAMES = {
     *("lddt_ca", "drmsd_ca", "rmsd_ca", "tm_score", "gdt_ts", "gdt_ha"),
