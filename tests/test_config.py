@@ -178,6 +178,10 @@ def test_stages_follow_the_papers_table():
     assert (initial.loss.violation_weight, initial.loss.experimentally_resolved_weight) == (0, 0)
     assert (tuned.loss.violation_weight, tuned.loss.experimentally_resolved_weight) == (1.0, 0.01)
     assert not tuned.model.heads.predicted_aligned_error
+    # Weights of our own divide first, in all their stages; released ones never.
+    assert all(stage.model.outer_product_divides_first for stage in (initial, tuned, ptm))
+    for path in CONFIGS.glob("model_*.yaml"):
+        assert not load_config(path).model.outer_product_divides_first
     assert ptm.model.heads.predicted_aligned_error
     assert ptm.loss.predicted_aligned_error_weight == 0.1
 

@@ -177,6 +177,8 @@ class ModelConfig:
     structure_module: StructureModuleConfig = section(StructureModuleConfig)
     heads: HeadsConfig = section(HeadsConfig)
     zero_init: bool = True  # output layers start at zero (supplement 1.11.4)
+    # The paper's outer product mean, for training from scratch; released weights want it off.
+    outer_product_divides_first: bool = False
     slice_mib: int = 32  # MiB of a module's largest intermediate at a time; 0 = all at once
     remat: bool = True  # recompute each block in the backward pass (supplement 1.11.8)
     bfloat16: bool = False  # trunk in bfloat16, variables and structure module in float32

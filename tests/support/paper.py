@@ -120,12 +120,15 @@ def transition(w, x):
     return linear(w["transition2"], relu(a))  # 3
 
 
-def outer_product_mean(w, m, mask):
-    """Algorithm 10; the linear map comes before the division, as in DeepMind's code."""
+def outer_product_mean(w, m, mask, divide_first=False):
+    """Algorithm 10, or with the linear map before the division, as in DeepMind's code."""
     m = layer_norm(w["layer_norm_input"], m)  # 1
     a, b = linear(w["left_projection"], m), linear(w["right_projection"], m)  # 2
     total = einsum("si,sj,sic,sjd->ijcd", mask, mask, a, b)  # 3
     count = einsum("si,sj->ij", mask, mask)[..., None]
+    if divide_first:
+        mean = total / (1e-3 + count)[..., None]
+        return einsum("ijcd,cdz->ijz", mean, w["output_w"]) + w["output_b"]  # 4
     return (einsum("ijcd,cdz->ijz", total, w["output_w"]) + w["output_b"]) / (1e-3 + count)  # 4
 
 

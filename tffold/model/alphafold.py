@@ -65,6 +65,7 @@ class EmbeddingsAndEvoformer(Module):
             name="extra_msa_stack",
             slice_mib=c.slice_mib,
             zero_init=c.zero_init,
+            divide_first=c.outer_product_divides_first,
         )
         self.extra_msa_stack = BlockStack(
             extra_block, c.extra_msa_stack.num_block, GROUP + "extra_msa_loop", c.remat
@@ -77,6 +78,7 @@ class EmbeddingsAndEvoformer(Module):
             name="evoformer_iteration",
             slice_mib=c.slice_mib,
             zero_init=c.zero_init,
+            divide_first=c.outer_product_divides_first,
         )
         self.evoformer_stack = BlockStack(
             block, c.evoformer.num_block, GROUP + "evoformer_loop", c.remat

@@ -48,6 +48,7 @@ class EvoformerBlock(Module):
         name: str,
         slice_mib: int = 0,
         zero_init: bool = True,
+        divide_first: bool = False,
     ):
         super().__init__(name)
         c = self.config = config
@@ -61,7 +62,11 @@ class EvoformerBlock(Module):
             msa_channel, c.msa_transition_factor, "msa_transition", **options
         )
         self.outer_product_mean = OuterProductMean(
-            msa_channel, c.outer_product_channel, pair_channel, **options
+            msa_channel,
+            c.outer_product_channel,
+            pair_channel,
+            divide_first=divide_first,
+            **options,
         )
         hidden = c.triangle_multiplication_channel
         self.multiplication_outgoing = TriangleMultiplication(pair_channel, hidden, True, zero_init)

@@ -26,8 +26,11 @@ class OuterProductMean(Module):
 
     ``msa`` [s, i, c_m], ``mask`` [s, i] -> [i, j, c_z].
 
-    DISCREPANCY: like DeepMind's code the linear map with its bias comes first
-    and the division by 1e-3 + number of rows after it.
+    DISCREPANCY: in DeepMind's code, and so here without ``divide_first``, the division by
+    1e-3 + number of rows comes after (4), bias and all.  Without rows, as alignments that fit
+    into the clusters leave the extra stack, every pair is then given 1,000 times the bias, and
+    in training from scratch that one bias takes most of the gradient.  ``divide_first`` is the
+    paper's order: the bias is added once, whatever the number of rows.
     """
 
     def __init__(
@@ -38,11 +41,12 @@ class OuterProductMean(Module):
         name: str = "outer_product_mean",
         slice_mib: int = 0,
         zero_init: bool = True,
+        divide_first: bool = False,
     ):
         super().__init__(name)
         self.slice_mib = slice_mib
         self.outer_channel, self.pair_channel = outer_channel, pair_channel
-        self.zero_init = zero_init
+        self.zero_init, self.divide_first = zero_init, divide_first
         self.layer_norm_input = LayerNorm(channel, "layer_norm_input")
         self.left_projection = Linear(channel, outer_channel, "left_projection")
         self.right_projection = Linear(channel, outer_channel, "right_projection")
@@ -75,7 +79,9 @@ class OuterProductMean(Module):
             outer = ops.reshape(outer, (rows * num_res, c * c))
             # [c, d, z] -> [c * d, z]
             output_w = ops.reshape(self.read(self.output_w, msa.dtype), (c * c, self.pair_channel))
-            pair = ops.matmul(outer, output_w) + self.read(self.output_b, msa.dtype)
+            pair = ops.matmul(outer, output_w)
+            if not self.divide_first:
+                pair += self.read(self.output_b, msa.dtype)
             # [i * j, z] -> [i, j, z]
             return ops.reshape(pair, (rows, num_res, self.pair_channel))
 
@@ -84,11 +90,14 @@ class OuterProductMean(Module):
             product,
             (left,),
             shared=(right,),
-            variables=[self.output_w, self.output_b],
+            variables=[self.output_w, *([] if self.divide_first else [self.output_b])],
             row_size=num_res * c * c,
             slice_mib=self.slice_mib,
             row_shape=(num_res, self.pair_channel),
         )
         mask32 = ops.cast(mask, "float32")
         norm = ops.matmul(ops.transpose(mask32), mask32)[:, :, None]
-        return ops.cast(ops.cast(pair, "float32") / (NORM_EPSILON + norm), msa.dtype)
+        mean = ops.cast(pair, "float32") / (NORM_EPSILON + norm)
+        if self.divide_first:  # a linear map without its bias can as well come before
+            mean += self.read(self.output_b, "float32")
+        return ops.cast(mean, msa.dtype)
