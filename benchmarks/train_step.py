@@ -86,6 +86,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
     from tffold.config_file import load_config
     from tffold.plan.hlo import Program
+    from tffold.plan.lower import array_specs
     from tffold.train.run import build_trainer
     from tffold.train.strategy import build_cluster
     from tffold.train.task import alphafold_task
@@ -124,10 +125,11 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     }
     if not options.no_count:
         arguments = (
-            [tf.TensorSpec(v.shape, tf.float32) for v in trainer.network.trainable_variables],
+            array_specs(trainer.training_step.trained),
             {name: tf.TensorSpec(x.shape, x.dtype) for name, x in batch.items()},
             tf.TensorSpec([], tf.int32),
             tf.TensorSpec([], tf.int32),
+            array_specs(trainer.training_step.frozen),
         )
         flat = tf.nest.flatten(arguments)
         gradients = tf.function(

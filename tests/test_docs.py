@@ -18,7 +18,7 @@ from pathlib import Path
 import documents
 import pytest
 from documents import NOT_RUN, PAGES, ROOT
-from tiny import tiny_config
+from tiny import model_params, tiny_config
 
 from records import schema
 from tffold import config_file
@@ -309,7 +309,7 @@ def _write_params(path: Path, settings: list[str]) -> None:
     from tffold.weights import npz
 
     config = config_file.load_config(ROOT / "configs" / "model_1_ptm.yaml", settings)
-    npz.write_npz(path, npz.model_params(AlphaFold(config.model, seed=1)))
+    npz.write_npz(path, model_params(AlphaFold(config.model, seed=1)))
 
 
 @pytest.mark.slow

@@ -288,8 +288,11 @@ class TrainConfig:
     adam_beta_1: float = setting(0.9, below=1)
     adam_beta_2: float = setting(0.999, below=1)
     adam_epsilon: float = 1e-6
-    clip_norm: float = 0.1  # each example's gradient, global norm
+    clip_norm: float = 0.1  # each example's gradient, global norm over the trained weights
     ema_decay: float = setting(0.999, below=1)
+    # Patterns of parameter names, see ``tffold.train.selection``.
+    freeze: list[str] = setting([])  # these weights stay as they are
+    learning_rate_scale: list[str] = setting([])  # "pattern=factor"
     max_non_finite_steps: int = setting(10, at_least=1, free_on_resume=True)
     log_every: int = setting(10, at_least=1, free_on_resume=True)
     checkpoint_every: int = setting(1000, at_least=1, free_on_resume=True)

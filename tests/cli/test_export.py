@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tiny import tiny_config
+from tiny import model_params, tiny_config
 
 from tffold.cli.export import main
 from tffold.model.alphafold import AlphaFold
 from tffold.weights import checkpoint
-from tffold.weights.npz import load_params, model_params
+from tffold.weights.npz import load_params
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from predicting import small_config
+from tiny import model_params
 
 from tffold import config_file
 from tffold.model.alphafold import AlphaFold
@@ -19,7 +20,7 @@ def saved(tmp_path_factory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("saved")
     config = small_config()
     (folder / "tiny.yaml").write_text(config_file.to_yaml(config))
-    npz.write_npz(folder / "params_tiny.npz", npz.model_params(AlphaFold(config.model, 1)))
+    npz.write_npz(folder / "params_tiny.npz", model_params(AlphaFold(config.model, 1)))
     return folder / "tiny.yaml", folder / "params_tiny.npz"
 
 

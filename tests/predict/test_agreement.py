@@ -56,7 +56,8 @@ def test_a_checkpoint_is_predicted_as_it_was_validated(tmp_path):
     for raw in (False, True):
         (models[raw],) = load_models({"run": config}, [str(tmp_path / "run")], raw)
     # The program is the same for any weights: compile it once.
-    models = {k: dataclasses.replace(m, program=evaluation.program) for k, m in models.items()}
+    program = evaluation.passes.program
+    models = {k: dataclasses.replace(m, program=program) for k, m in models.items()}
     (target,) = find_targets([str(shard)], Evidences())
     features = target.load()
     predicted = {raw: model.predict(features, 0, "x") for raw, model in models.items()}

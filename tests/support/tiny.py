@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import keras
 import numpy as np
 from golden import GOLDEN_FOLDER, Case
 
 from tffold.config import AttentionConfig, ModelConfig, StackConfig, TemplateConfig
+from tffold.model.module import parameter_key
 
 
 def tiny_config(dropout: float = 0.0, **settings: object) -> ModelConfig:
@@ -64,3 +66,8 @@ def real_batch(num_res: int = 20) -> dict[str, np.ndarray]:
         cut[name] = value[where]
     cut["seq_length"] = np.full_like(batch["seq_length"], num_res)
     return cut
+
+
+def model_params(model: keras.layers.Layer) -> dict[str, np.ndarray]:
+    """A network's weights under DeepMind's keys."""
+    return {parameter_key(v.path): v.numpy() for v in model.trainable_variables}

@@ -16,7 +16,8 @@ from listening import listening
 
 from tffold import metrics
 from tffold.data import pipeline
-from tffold.train.evaluation import ChainEvaluation, drawing
+from tffold.train.drawing import drawing
+from tffold.train.evaluation import ChainEvaluation
 
 pytestmark = pytest.mark.slow
 
@@ -69,7 +70,7 @@ def test_numbers_are_those_of_the_networks_own_call_on_the_averaged_weights(run,
     assert any(not np.array_equal(a, b) for a, b in zip(average, mine, strict=True))
     config.data.mask_msa_in_inference = False
     try:
-        dataset = pipeline.validation_dataset(config.data, num_recycle=1, chosen=[1])
+        dataset = pipeline.validation_dataset(config.data_for_model, num_recycle=1, chosen=[1])
     finally:
         config.data.mask_msa_in_inference = True
     features = {name: value[0] for name, value in next(iter(dataset)).items()}

@@ -8,33 +8,13 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from fake import fake_config
-from listening import listening
-from run_fake import fake_task
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from toy_run import assert_same, go
 
 from records.errors import InputError
 from tffold.train.callbacks import NonFiniteError
 from tffold.train.monitor import read_metrics
-from tffold.train.run import train
 from tffold.weights import checkpoint
-
-
-def go(folder, poison=(), callbacks=(), allow=False, model=None, **fields):
-    """Trains in ``folder``; returns the final state by name and what was said."""
-    config = fake_config(run_dir=str(folder), **fields)
-    for name, value in (model or {}).items():
-        setattr(config.model, name, value)
-    with listening() as said:
-        outcome = train(config, fake_task(frozenset(poison), dropout=0.0), allow, callbacks)
-    state = {name: keras.ops.convert_to_numpy(v) for name, v in outcome.trainer.named_state()}
-    return state, said, outcome
-
-
-def assert_same(one, other):
-    assert one.keys() == other.keys()
-    for name, value in one.items():
-        np.testing.assert_array_equal(value, other[name], err_msg=name)
 
 
 def test_resumed_in_parts_is_bit_for_bit_the_same(tmp_path):
@@ -55,9 +35,9 @@ def test_another_seed_is_another_run(tmp_path):
 
 def test_a_damaged_checkpoint_costs_steps_not_the_run(tmp_path):
     whole, _, _ = go(tmp_path / "run", steps=6)
-    arrays = tmp_path / "run" / "checkpoints" / "step-00000006" / "arrays.bin"
+    arrays = tmp_path / "run" / "checkpoints" / "step-00000006" / "arrays.safetensors"
     data = bytearray(arrays.read_bytes())
-    data[3] ^= 64
+    data[-3] ^= 64
     arrays.write_bytes(data)
     again, said, _ = go(tmp_path / "run", steps=6)
     assert any("step-00000006" in line and "falling back" in line for line in said)
@@ -195,9 +175,11 @@ def test_logs_that_cannot_be_written_do_not_stop_training(tmp_path):
 
 def test_a_full_disk_ends_the_run_with_the_last_checkpoint_intact(tmp_path, monkeypatch):
     go(tmp_path, steps=2)
-    monkeypatch.setattr(
-        checkpoint, "sync_file", lambda file: (_ for _ in ()).throw(OSError(28, "No space left"))
-    )
+
+    def full(*arguments):
+        raise OSError(28, "No space left")
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
     with pytest.raises(checkpoint.CheckpointError, match="No space left"):
         go(tmp_path, steps=6)
     assert checkpoint.steps_in(tmp_path / "checkpoints") == [2]

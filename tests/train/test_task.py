@@ -10,7 +10,7 @@ from fake import fake_config
 from listening import listening
 from run_fake import fake_task
 from synthetic import chain, write_shard
-from tiny import tiny_config
+from tiny import model_params, tiny_config
 
 from records.errors import InputError
 from tffold.config import Config, DataConfig, FilterConfig, TrainConfig
@@ -19,7 +19,7 @@ from tffold.train.run import build_trainer, train
 from tffold.train.saving import start_from
 from tffold.train.strategy import build_cluster
 from tffold.train.task import TrainingData, alphafold_task
-from tffold.weights.npz import model_params, write_npz
+from tffold.weights.npz import write_npz
 
 
 def test_damaged_records_are_counted(tmp_path):

@@ -143,7 +143,7 @@ def test_an_older_best_takes_the_place_of_a_later_one_from_before_a_rewind(tmp_p
     assert checkpoint.steps_in(tmp_path / "best") == [6]
     for step in (4, 6):  # as if they had been lost
         folder = tmp_path / "checkpoints" / checkpoint.folder_name(step)
-        (folder / "arrays.bin").write_bytes(b"")
+        (folder / "arrays.safetensors").write_bytes(b"")
     go(tmp_path, {4: 0.5, 6: 0.3}, steps=6)
     assert checkpoint.steps_in(tmp_path / "best") == [4]
 

@@ -9,6 +9,7 @@ import os
 import numpy as np
 import pytest
 from listening import listening
+from safetensors.numpy import load_file
 
 from tffold.weights import checkpoint
 from tffold.weights.checkpoint import CheckpointError
@@ -31,7 +32,7 @@ def test_round_trip_is_exact(tmp_path):
     loaded = checkpoint.load(save(tmp_path, 7))
     assert loaded.step == 7 and loaded.description["samples"] == 28
     for name, value in arrays(7).items():
-        assert loaded.arrays[name].dtype == value.dtype
+        assert (loaded.arrays[name].dtype, loaded.arrays[name].shape) == (value.dtype, value.shape)
         np.testing.assert_array_equal(loaded.arrays[name], value)
     assert loaded.description["versions"]["numpy"] == np.__version__
 
@@ -72,7 +73,11 @@ def flip_byte(path, at):
 
 
 def flip_array(folder):
-    flip_byte(folder / "arrays.bin", 9)
+    flip_byte(folder / "arrays.safetensors", -2)
+
+
+def flip_header(folder):
+    flip_byte(folder / "arrays.safetensors", 9)
 
 
 def flip_description(folder):
@@ -86,33 +91,28 @@ def cut_description(folder):
 
 
 def cut_arrays(folder):
-    data = (folder / "arrays.bin").read_bytes()
-    (folder / "arrays.bin").write_bytes(data[:-1])
+    data = (folder / "arrays.safetensors").read_bytes()
+    (folder / "arrays.safetensors").write_bytes(data[:-1])
 
 
 def remove_arrays(folder):
-    (folder / "arrays.bin").unlink()
+    (folder / "arrays.safetensors").unlink()
 
 
 def remove_description(folder):
     (folder / "checkpoint.json").unlink()
 
 
-def other_format(folder):
-    text = json.loads((folder / "checkpoint.json").read_text())
-    (folder / "checkpoint.json").write_text(json.dumps(text | {"format": 99}))
-
-
 @pytest.mark.parametrize(
     "damage",
     [
         flip_array,
+        flip_header,
         flip_description,
         cut_description,
         cut_arrays,
         remove_arrays,
         remove_description,
-        other_format,
     ],
 )
 def test_damage_falls_back_to_the_one_before_and_says_so(tmp_path, damage):
@@ -122,6 +122,22 @@ def test_damage_falls_back_to_the_one_before_and_says_so(tmp_path, damage):
         loaded = checkpoint.load_latest(tmp_path)
     assert loaded.step == 1
     assert len(said) == 1 and "step-00000002" in said[0] and "falling back" in said[0]
+
+
+def test_another_format_is_refused_with_what_to_do(tmp_path):
+    """Not passed over for an older one: that would be of the same format, or further back."""
+    save(tmp_path, 1)
+    file = save(tmp_path, 2) / "checkpoint.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"format": 1}))
+    for read in (checkpoint.load_latest, checkpoint.load_any):
+        with pytest.raises(CheckpointError, match=r"step-00000002: .*format 1,.*format 2.*init_"):
+            read(tmp_path)
+
+
+def test_arrays_can_be_read_without_tffold(tmp_path):
+    found = load_file(save(tmp_path, 7) / "arrays.safetensors")
+    assert found.keys() == arrays(7).keys()
+    np.testing.assert_array_equal(found["weights/a"], arrays(7)["weights/a"])
 
 
 def test_all_damaged_is_an_error(tmp_path):
@@ -149,9 +165,9 @@ def test_a_full_disk_leaves_the_last_good_one(tmp_path, monkeypatch):
 
 
 def test_what_a_killed_save_left_is_no_checkpoint_and_goes(tmp_path):
-    left = tmp_path / ".step-00000009.4242.tmp"
+    left = tmp_path / ".step-00000009.4242.partial"
     left.mkdir()
-    (left / "arrays.bin").write_bytes(b"half")
+    (left / "arrays.safetensors").write_bytes(b"half")
     assert checkpoint.load_latest(tmp_path) is None
     save(tmp_path, 10)
     assert not left.exists()

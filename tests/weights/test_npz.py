@@ -8,11 +8,11 @@ import zipfile
 import numpy as np
 import pytest
 from golden import GOLDEN_FOLDER
-from tiny import tiny_config
+from tiny import model_params, tiny_config
 
 from records.errors import InputError
 from tffold.model.alphafold import AlphaFold
-from tffold.weights.npz import load_params, model_params, parameter_shapes, write_npz
+from tffold.weights.npz import load_params, parameter_shapes, write_npz
 
 ROOT = "alphafold/alphafold_iteration/"
 

@@ -145,8 +145,8 @@ def _residue_colours() -> ListedColormap:
     wheel = colormaps["hsv"]
     colours: dict[str, tuple] = {}
     for number, letters in enumerate(groups):
-        for place, letter in enumerate(letters):
-            red, green, blue, _ = wheel((number + 0.6 * place / len(letters)) / len(groups))
+        for index, letter in enumerate(letters):
+            red, green, blue, _ = wheel((number + 0.6 * index / len(letters)) / len(groups))
             colours[letter] = (0.85 * red, 0.85 * green, 0.85 * blue)
     return ListedColormap([*(colours[x] for x in chemistry.RESTYPES), "0.6", "white", "black"])
 
@@ -190,9 +190,9 @@ def predicted_aligned_error(
     figure, (axes,) = new_figure(5, 4.2, title=title or "Predicted aligned error")
     image = axes.imshow(np.asarray(pae), cmap="Greens_r", vmin=0.0, vmax=max_error)
     figure.colorbar(image, ax=axes, label="expected position error, Å")
-    for place in boundaries:
-        axes.axhline(place - 0.5, color="black", linewidth=0.8)
-        axes.axvline(place - 0.5, color="black", linewidth=0.8)
+    for boundary in boundaries:
+        axes.axhline(boundary - 0.5, color="black", linewidth=0.8)
+        axes.axvline(boundary - 0.5, color="black", linewidth=0.8)
     axes.set(xlabel="scored residue", ylabel="aligned residue")
     return figure
 

@@ -14,7 +14,7 @@ MAX_ERROR = 8.0  # Å, where the colours end
 
 
 class Mesh(NamedTuple):
-    """``vertices`` [v, 3], ``faces`` [f, 3] (places of vertices), ``colours`` [v, 3] 0..255."""
+    """``vertices`` [v, 3], ``faces`` [f, 3] (indices of vertices), ``colours`` [v, 3] 0..255."""
 
     vertices: np.ndarray
     faces: np.ndarray
@@ -49,8 +49,8 @@ def superposed(predicted: np.ndarray, true: np.ndarray, known: np.ndarray) -> Me
 
 def tube(points: np.ndarray, colours: np.ndarray, radius: float) -> Mesh:
     """A closed tube of ``radius`` Å through points [i, 3] with colours [i, 3] (0..255)."""
-    places = np.linspace(0, len(points) - 1, (len(points) - 1) * _SMOOTH + 1)
-    path = _catmull_rom(np.asarray(points, float), places)
+    at = np.linspace(0, len(points) - 1, (len(points) - 1) * _SMOOTH + 1)
+    path = _catmull_rom(np.asarray(points, float), at)
     along = np.gradient(path, axis=0)
     along /= np.maximum(np.linalg.norm(along, axis=-1, keepdims=True), 1e-6)
     side = np.empty_like(along)
@@ -65,7 +65,7 @@ def tube(points: np.ndarray, colours: np.ndarray, radius: float) -> Mesh:
     ring = np.cos(angle)[:, None] * side[:, None] + np.sin(angle)[:, None] * other[:, None]
     # [r, s, 3] -> [r s, 3], and a vertex for each end
     vertices = np.concatenate([(path[:, None] + radius * ring).reshape(-1, 3), path[[0, -1]]])
-    shade = colours[places.round().astype(int)]
+    shade = colours[at.round().astype(int)]
     shades = np.concatenate([np.repeat(shade, _SIDES, axis=0), shade[[0, -1]]])
 
     here = np.arange(len(path) - 1)[:, None] * _SIDES
@@ -82,11 +82,11 @@ def tube(points: np.ndarray, colours: np.ndarray, radius: float) -> Mesh:
     return Mesh(vertices, faces, shades)
 
 
-def _catmull_rom(points: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """A smooth curve through points [i, 3], at fractional places."""
+def _catmull_rom(points: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """A smooth curve through points [i, 3], at the fractional indices ``at``."""
     padded = np.concatenate([2 * points[:1] - points[1:2], points, 2 * points[-1:] - points[-2:-1]])
-    index = np.minimum(places.astype(int), len(points) - 2)
-    t = (places - index)[:, None]
+    index = np.minimum(at.astype(int), len(points) - 2)
+    t = (at - index)[:, None]
     p0, p1, p2, p3 = (padded[index + k] for k in range(4))
     return 0.5 * (
         2 * p1

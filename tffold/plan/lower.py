@@ -35,9 +35,14 @@ def batch_specs(config: Config, local_batch: int) -> dict[str, tf.TensorSpec]:
     }
 
 
+def array_specs(parameters: list[tf.Variable]) -> list[tf.TensorSpec]:
+    """float32 arrays of these variables' shapes."""
+    return [tf.TensorSpec(p.shape, tf.float32) for p in parameters]
+
+
 def state_specs(parameters: list[tf.Variable]) -> TrainState:
-    """The training state of a network with these weights."""
-    arrays = [tf.TensorSpec(p.shape, tf.float32) for p in parameters]
+    """The training state where these weights are trained."""
+    arrays = array_specs(parameters)
     moment = tf.TensorSpec([sum(math.prod(p.shape) for p in parameters)], tf.float32)
     counter = tf.TensorSpec([], tf.int32)
     return TrainState(arrays, moment, moment, list(arrays), counter, counter)
@@ -51,11 +56,12 @@ def lower_step(config: Config, task: Task, local_batch: int, platform: str = "CP
     """
     network = task.network(config)
     step = TrainingStep(network, config, task.loss_fn(config), task.metric_fn(config))
-    state = state_specs(network.trainable_variables)
-    specs = (state, batch_specs(config, local_batch))
+    state = state_specs(step.trained)
+    specs = (state, batch_specs(config, local_batch), array_specs(step.frozen))
 
     def flat_step(*tensors: tf.Tensor) -> list[tf.Tensor]:
-        arguments: tuple[TrainState, Batch] = tf.nest.pack_sequence_as(specs, tensors)
+        arguments: tuple[TrainState, Batch, list[tf.Tensor]]
+        arguments = tf.nest.pack_sequence_as(specs, tensors)
         return tf.nest.flatten(step.pure(*arguments))
 
     lower = tf.function(flat_step, autograph=False, jit_compile=True)

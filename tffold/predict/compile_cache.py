@@ -28,16 +28,16 @@ def enable(folder: str | os.PathLike) -> Path:
     Raises:
       InputError: the folder cannot be made.
     """
-    place = Path(folder) / _machine()
+    cache = Path(folder) / _machine()
     try:
-        place.mkdir(parents=True, exist_ok=True)
+        cache.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(
-            f"cannot be made: {error.strerror}", file=place, mend="name another --compile-cache"
+            f"cannot be made: {error.strerror}", file=cache, mend="name another --compile-cache"
         ) from None
-    flags = f"--tf_xla_persistent_cache_directory={place} --tf_xla_persistent_cache_prefix=tffold"
+    flags = f"--tf_xla_persistent_cache_directory={cache} --tf_xla_persistent_cache_prefix=tffold"
     os.environ[FLAGS] = f"{os.environ.get(FLAGS, '')} {flags}".strip()
-    return place
+    return cache
 
 
 def _machine() -> str:

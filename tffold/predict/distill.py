@@ -178,9 +178,9 @@ class Distillation:
 
     def finish(self, names: Sequence[str]) -> str:
         """Judge these targets, write structures and manifest; a line for people."""
-        place = self.output / FOLDER
-        shutil.rmtree(place / STRUCTURES, ignore_errors=True)
-        (place / STRUCTURES).mkdir(parents=True)
+        folder = self.output / FOLDER
+        shutil.rmtree(folder / STRUCTURES, ignore_errors=True)
+        (folder / STRUCTURES).mkdir(parents=True)
         names = sorted(names)
         own = self.reference is None
         if self.reference is None:
@@ -189,9 +189,9 @@ class Distillation:
                 kept = self._kept(name)
                 self.reference.add(kept["pairs"], len(kept["plddt"]))
         if own and self.reference.sequences:
-            self.reference.save(place / REFERENCE)
-        entries = [self._judge(name, place) for name in names]
-        write_whole(place / MANIFEST, "".join(json.dumps(entry) + "\n" for entry in entries))
+            self.reference.save(folder / REFERENCE)
+        entries = [self._judge(name, folder) for name in names]
+        write_whole(folder / MANIFEST, "".join(json.dumps(entry) + "\n" for entry in entries))
         selected = sum(entry["status"] == "selected" for entry in entries)
         note = ""
         if self.reference.sequences < FEW:
@@ -202,7 +202,7 @@ class Distillation:
         with np.load(self.output / name / _PAIRS, allow_pickle=False) as file:
             return dict(file)
 
-    def _judge(self, name: str, place: Path) -> Mapping[str, Any]:
+    def _judge(self, name: str, folder: Path) -> Mapping[str, Any]:
         kept = self._kept(name)
         plddt = kept["plddt"]
         length = len(plddt)
@@ -228,7 +228,7 @@ class Distillation:
                 residue_index=np.arange(1, length + 1),
                 b_factors=kept["mask"],
             ).with_b_factors(np.where(mask, plddt, 0.0))
-            (place / entry["structure"]).write_text(mmcif_text(structure, name, plddt))
+            (folder / entry["structure"]).write_text(mmcif_text(structure, name, plddt))
         entry["plddt"] = np.round(plddt.astype(float), 2).tolist()
         entry["divergence"] = np.round(divergence, 4).tolist()
         entry["mask"] = mask.astype(int).tolist()

@@ -63,25 +63,25 @@ def write_predictions(
       relaxed: ``tffold.structures.relax.Relaxation`` of those that were relaxed, by name.
       msa: alignment [N, L] in the batch's letters, drawn with the confidence; None: no plots.
     """
-    for place, one in enumerate(ranked):
+    for rank, one in enumerate(ranked):
         (folder / f"unrelaxed_{one.name}.pdb").write_text(pdb_text(one.structure, target))
         structure, text = one.structure, pdb_text(one.structure, target)
         if one.name in relaxed:
             structure, text = relaxed[one.name].structure, relaxed[one.name].pdb_text
             (folder / f"relaxed_{one.name}.pdb").write_text(text)
-        (folder / f"ranked_{place}.pdb").write_text(text)
+        (folder / f"ranked_{rank}.pdb").write_text(text)
         title = f"{target} {one.name}"
         cif = mmcif_text(structure, target, one.plddt, title)
-        (folder / f"ranked_{place}.cif").write_text(cif)
+        (folder / f"ranked_{rank}.cif").write_text(cif)
         write_json(folder / f"confidence_{one.name}.json", confidence_json(one.plddt))
         if one.pae is not None:
             (folder / f"pae_{one.name}.json").write_text(pae_json(one.pae, one.max_pae))
         if msa is not None:
             figure = plots.plddt_along_chain(one.plddt, title=f"pLDDT, {title}")
-            plots.save_png(figure, folder / f"ranked_{place}_plddt.png")
+            plots.save_png(figure, folder / f"ranked_{rank}_plddt.png")
             if one.pae is not None:
                 figure = plots.predicted_aligned_error(one.pae, one.max_pae, title=title)
-                plots.save_png(figure, folder / f"ranked_{place}_pae.png")
+                plots.save_png(figure, folder / f"ranked_{rank}_pae.png")
     if msa is not None:
         figure = plots.msa_coverage(msa, title=f"{target}, {len(msa)} rows")
         plots.save_png(figure, folder / "msa_coverage.png")
@@ -96,13 +96,13 @@ def _summary(ranked: Sequence[Prediction]) -> dict[str, Any]:
     """The best prediction's confidence per residue, and a line for every prediction."""
     lines = [
         {
-            "rank": place,
+            "rank": rank,
             "model": one.name,
             "mean_plddt": round(one.mean_plddt, 3),
             "ptm": None if one.ptm is None else round(one.ptm, 4),
             "passes": len(one.changes),
             "change_of_last_pass": round(one.changes[-1], 4),
         }
-        for place, one in enumerate(ranked)
+        for rank, one in enumerate(ranked)
     ]
     return {**confidence_json(ranked[0].plddt), "models": lines}

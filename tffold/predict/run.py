@@ -23,7 +23,6 @@ from tffold.predict import output
 from tffold.predict.models import Model, Prediction
 from tffold.predict.targets import Raw, Target
 
-RELAX_CHOICES = ("none", "best", "all")
 SUMMARY_FILE = "summary.json"
 
 _LOG = logging.getLogger(__name__)
@@ -98,11 +97,11 @@ def predict_all(
     with bar:
         for target in targets:
             bar.set_postfix_str(f"{target.name} ({target.length})")
-            place = folder / target.name
-            if not overwrite and finished(place, job.fingerprint(target)):
+            target_folder = folder / target.name
+            if not overwrite and finished(target_folder, job.fingerprint(target)):
                 outcome.skipped.append(target.name)
             else:
-                problem = _attempt(target, job, place)
+                problem = _attempt(target, job, target_folder)
                 if problem:
                     outcome.failed[target.name] = problem
                     _LOG.info("failed: %s", problem)
@@ -113,18 +112,18 @@ def predict_all(
     return outcome
 
 
-def finished(place: Path, fingerprint: str) -> bool:
+def finished(folder: Path, fingerprint: str) -> bool:
     """Whether this folder holds what would be predicted."""
     try:
-        return json.loads((place / output.RECORD).read_text())["fingerprint"] == fingerprint
+        return json.loads((folder / output.RECORD).read_text())["fingerprint"] == fingerprint
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
 
-def _attempt(target: Target, job: Job, place: Path) -> str:
+def _attempt(target: Target, job: Job, folder: Path) -> str:
     """Predict one target; why that failed, or ''."""
     try:
-        predict_target(target, job, place)
+        predict_target(target, job, folder)
     except InputError as error:
         return str(error) if error.file else f"{target.source}: {error}"
     except tf.errors.ResourceExhaustedError:
@@ -142,7 +141,7 @@ def _attempt(target: Target, job: Job, place: Path) -> str:
     return ""
 
 
-def predict_target(target: Target, job: Job, place: Path) -> list[Prediction]:
+def predict_target(target: Target, job: Job, final: Path) -> list[Prediction]:
     """One target with every model and seed: ranked, relaxed, written.  Raises InputError."""
     timings: dict[str, Any] = {}
     start = time.monotonic()
@@ -169,7 +168,7 @@ def predict_target(target: Target, job: Job, place: Path) -> list[Prediction]:
             relaxed[one.name] = relax([one.structure], settings.relax)
             timings[f"relax_{one.name}"] = time.monotonic() - begun
     msa = hhblits_to_restype(raw["msa"]) if settings.plots else None
-    with whole_folder(place) as folder:
+    with whole_folder(final) as folder:
         output.write_predictions(folder, target.name, ranked, relaxed, msa)
         if job.extra is not None:
             job.extra(folder, target, raw, ranked)

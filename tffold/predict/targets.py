@@ -272,8 +272,8 @@ def record_targets(source: str, max_length: int = 0) -> list[Target]:
     targets = []
     for record, chain in enumerate(records.chain_id):
         length = int(records.num_res[record])
-        place = f"{source}: {chain}"
-        targets.append(Target(folder_name(chain), length, place, place, loader(record)))
+        where = f"{source}: {chain}"
+        targets.append(Target(folder_name(chain), length, where, where, loader(record)))
     for number, message in enumerate(damage.count):
         targets.append(_failing(f"damaged_{number}", str(source), InputError(message)))
     return targets

@@ -13,7 +13,8 @@ from tffold.pictures import plots
 from tffold.pictures.board import Board
 from tffold.pictures.tubes import superposed
 from tffold.structures import files as structure_files
-from tffold.train.evaluation import CA, Arrays, ChainResult
+from tffold.train.drawing import CA, Arrays
+from tffold.train.evaluation import ChainResult
 
 
 def show_chain(board: Board, step: int, result: ChainResult) -> None:

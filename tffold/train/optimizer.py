@@ -19,8 +19,8 @@ from tffold.config import TrainConfig
 class TrainState(NamedTuple):
     """All that an update changes, as tensors (or, between steps, as variables).
 
-    The two lists run parallel: one float32 array for each parameter. The moments are vectors [p]
-    of all of them, see ``flatten``.
+    The two lists run parallel: one float32 array for each trained parameter. The moments are
+    vectors [p] of all of them, see ``flatten``.
     """
 
     parameters: list
@@ -59,15 +59,17 @@ def adam_update(
     rate: tf.Tensor,
     apply: tf.Tensor,
     config: TrainConfig,
+    rate_scales: Sequence[float] = (),
 ) -> TrainState:
     """One step of Adam (Kingma & Ba 2015, Algorithm 1) and of the weight average.
 
     Args:
       state: before the step.
-      gradient: [p], of all parameters.
+      gradient: [p], of all trained parameters.
       rate: [] learning rate.
       apply: [] bool; False keeps everything but ``step`` as it was.
       config: betas, epsilon and the average's decay.
+      rate_scales: by what each array's rate is multiplied; empty: by 1.
 
     Returns:
       The state after the step.
@@ -87,6 +89,8 @@ def adam_update(
         first = first + (1.0 - beta_1) * (gradient - first)
         second = second + (1.0 - beta_2) * (tf.square(gradient) - second)
         ways = unflatten(rate * first / (tf.sqrt(second) + epsilon), state.parameters)
+        if any(scale != 1.0 for scale in rate_scales):
+            ways = [way * scale for way, scale in zip(ways, rate_scales, strict=True)]
         values = [value - way for value, way in zip(state.parameters, ways, strict=True)]
         averages = [
             average + (1.0 - config.ema_decay) * (value - average)

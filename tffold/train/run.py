@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,6 +70,10 @@ def train(
     run_dir = Path(config.train.run_dir)
     feed = Feed(task.dataset(config), cluster)
     trainer = build_trainer(config, task, cluster)
+    step = trainer.training_step
+    if step.frozen:
+        sizes = [sum(math.prod(v.shape) for v in group) for group in (step.trained, step.frozen)]
+        _LOG.info("training {:,} parameters; {:,} are frozen".format(*sizes))
     folder = run_dir / checkpoint.FOLDER
     latest = checkpoint.load_latest(folder)
     progress = Progress()

@@ -17,6 +17,13 @@ from tffold.weights import checkpoint
 
 _LOG = logging.getLogger(__name__)
 VALIDATION = "validation"  # in a checkpoint: how far it has come
+# What this run calls so, another may have as one of these: what is frozen in one may be trained in
+# the other. A weight to be frozen is taken as its average, as it was validated.
+_SOURCES = {
+    checkpoint.PARAMETERS: (checkpoint.PARAMETERS, checkpoint.FROZEN),
+    checkpoint.AVERAGE: (checkpoint.AVERAGE, checkpoint.FROZEN),
+    checkpoint.FROZEN: (checkpoint.AVERAGE, checkpoint.FROZEN),
+}
 
 
 def save_state(
@@ -44,6 +51,12 @@ def restore(trainer: AlphaFoldTrainer, saved: checkpoint.Checkpoint) -> None:
     """
     state = dict(trainer.named_state())
     odd = sorted(state.keys() ^ saved.arrays.keys())
+    frozen = [name for name in odd if name.startswith(f"{checkpoint.FROZEN}/")]
+    if frozen:
+        raise checkpoint.CheckpointError(
+            f"{saved.path}: '{frozen[0].partition('/')[2]}' is frozen either here or there, not in "
+            "both; set train.freeze as it was, or begin another run with train.init_from"
+        )
     if odd:
         raise checkpoint.CheckpointError(f"{saved.path}: does not fit the model: '{odd[0]}'")
     for name, variable in state.items():
@@ -71,12 +84,13 @@ def start_from(trainer: AlphaFoldTrainer, source: str, task: Task) -> tuple[int,
         raise InputError(f"{path}: neither a checkpoint nor a run with one (train.init_from)")
     kept = []
     for name, variable in trainer.named_state():
-        if not name.startswith(("parameters/", "average/")):
-            continue
-        if name in saved.arrays:
-            _assign(variable, saved.arrays[name], f"{saved.path}: '{name}'")
-        elif name.startswith("parameters/"):
-            kept.append(name.removeprefix("parameters/"))
+        kind, _, parameter = name.partition("/")
+        sources = [f"{source}/{parameter}" for source in _SOURCES.get(kind, ())]
+        found = next((source for source in sources if source in saved.arrays), None)
+        if found is not None:
+            _assign(variable, saved.arrays[found], f"{saved.path}: '{found}'")
+        elif kind in (checkpoint.PARAMETERS, checkpoint.FROZEN):
+            kept.append(parameter)
     _LOG.info("starting from the weights in %s", saved.path)
     if kept:
         _LOG.info("not there, so newly drawn: %s", ", ".join(kept))

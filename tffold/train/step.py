@@ -8,7 +8,7 @@ that is not there.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -19,6 +19,7 @@ from tffold.model.primitives import fold
 from tffold.train import schedule
 from tffold.train.norms import module_norms
 from tffold.train.optimizer import TrainState, adam_update, clip_by_global_norm, flatten
+from tffold.train.selection import frozen_weights, rate_scales
 
 Batch = Mapping[str, tf.Tensor]
 LossFunction = Callable[[Any, Batch], tuple[tf.Tensor, Mapping[str, tf.Tensor]]]
@@ -51,6 +52,12 @@ class TrainingStep:
       config: the whole configuration.
       loss_fn: ``(outputs, batch) -> (total, parts)`` of one example.
       metric_fn: ``(outputs, batch) -> {name: scalar}`` of one example.
+
+    ``trained`` and ``frozen`` are the network's variables by what ``train.freeze`` says. Wherever
+    ``parameters`` and ``frozen`` are tensors, they are the values of these, in their order.
+
+    Raises:
+      InputError: settings that name no parameter.
     """
 
     def __init__(
@@ -64,9 +71,20 @@ class TrainingStep:
         self.config = config
         self.loss_fn = loss_fn
         self.metric_fn = metric_fn
+        variables = network.trainable_variables
+        keep = frozen_weights(variables, config.train)
+        self.trained = [v for v, frozen in zip(variables, keep, strict=True) if not frozen]
+        self.frozen = [v for v, frozen in zip(variables, keep, strict=True) if frozen]
+        scales = zip(rate_scales(variables, config.train), keep, strict=True)
+        self.rate_scales = [scale for scale, frozen in scales if not frozen]
 
     def example_gradients(
-        self, parameters: list[tf.Tensor], example: Batch, step: tf.Tensor, index: tf.Tensor
+        self,
+        parameters: list[tf.Tensor],
+        example: Batch,
+        step: tf.Tensor,
+        index: tf.Tensor,
+        frozen: Sequence[tf.Tensor] = (),
     ) -> tuple[tf.Tensor, dict[str, tf.Tensor], tf.Tensor]:
         """Clipped gradient and metrics of one example (Algorithm 31).
 
@@ -76,11 +94,12 @@ class TrainingStep:
             return loss(outputs)                                           (7)
 
         Args:
-          parameters: in the order of ``network.trainable_variables``.
+          parameters: of the trained weights; the gradient is by these alone.
           example: features [C, ...] with the recycling axis in front; ``num_iter_recycling``
             says how many passes come before the last.
           step: [] int32.
-          index: [] int32, the example's place in the global batch.
+          index: [] int32, the example's number in the global batch.
+          frozen: of the other weights.
 
         Returns:
           The gradient of the loss in the last recycling pass, at most ``clip_norm`` long, all
@@ -92,7 +111,7 @@ class TrainingStep:
         # Drawn with the data, once per step: the same for every example of the global batch.
         num_recycle = example[NUM_RECYCLE][0]
         scope = keras.StatelessScope(
-            list(zip(self.network.trainable_variables, parameters, strict=True))
+            list(zip([*self.trained, *self.frozen], [*parameters, *frozen], strict=True))
         )
         if example[NUM_RECYCLE].shape[0] == 1:
             # Nothing to recycle: no second copy of the network to compile.
@@ -126,7 +145,12 @@ class TrainingStep:
         return clipped, scalars, finite
 
     def local_gradients(
-        self, parameters: list[tf.Tensor], batch: Batch, step: tf.Tensor, first_index: tf.Tensor
+        self,
+        parameters: list[tf.Tensor],
+        batch: Batch,
+        step: tf.Tensor,
+        first_index: tf.Tensor,
+        frozen: Sequence[tf.Tensor] = (),
     ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         """Sums of ``example_gradients`` over a local batch [B, C, ...], one example at a time.
 
@@ -139,7 +163,9 @@ class TrainingStep:
 
         def one(index: tf.Tensor, example: Batch) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
             number = first_index + index  # in the global batch
-            gradient, scalars, finite = self.example_gradients(parameters, example, step, number)
+            gradient, scalars, finite = self.example_gradients(
+                parameters, example, step, number, frozen
+            )
             names[:] = scalars  # known once traced
             values = tf.pad(tf.stack(list(scalars.values())), [[0, _MAX_SCALARS - len(scalars)]])
             flag = tf.one_hot(tf.where(finite, -1, number), self.config.train.batch_size)
@@ -181,12 +207,12 @@ class TrainingStep:
         bad = sums[BAD_EXAMPLES]
         apply = tf.reduce_sum(bad) == 0.0
         gradient = gradient_sum / float(size)
-        after = adam_update(state, gradient, rate, apply, self.config.train)
+        after = adam_update(state, gradient, rate, apply, self.config.train, self.rate_scales)
         logs = {name: value / float(size) for name, value in sums.items()}
         logs[BAD_EXAMPLES] = bad
         logs["optim/learning_rate"] = rate
         logs |= module_norms(
-            self.network.trainable_variables,
+            self.trained,
             after.step,
             gradient,
             state.parameters,
@@ -195,7 +221,9 @@ class TrainingStep:
         )
         return after, logs
 
-    def pure(self, state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, tf.Tensor]]:
+    def pure(
+        self, state: TrainState, batch: Batch, frozen: Sequence[tf.Tensor] = ()
+    ) -> tuple[TrainState, dict[str, tf.Tensor]]:
         """A whole step on one device that holds the whole batch: state in, state and logs out."""
-        gradients, sums = self.local_gradients(state.parameters, batch, state.step, 0)
+        gradients, sums = self.local_gradients(state.parameters, batch, state.step, 0, frozen)
         return self.update(state, gradients, sums)

@@ -14,6 +14,7 @@ from tffold.config import Config
 from tffold.train.optimizer import TrainState
 from tffold.train.step import BAD_EXAMPLES, Batch, LossFunction, MetricFunction, TrainingStep
 from tffold.train.strategy import Cluster, write_variables
+from tffold.weights.checkpoint import FROZEN
 
 STOP = "stop"
 
@@ -45,8 +46,7 @@ class AlphaFoldTrainer(keras.Model):
         self.cluster = cluster
         self.training_step = TrainingStep(network, config, loss_fn, metric_fn)
         self.replica_batch_size = config.train.batch_size // cluster.num_replicas
-        parameters = network.trainable_variables
-
+        parameters = self.training_step.trained
         count = sum(math.prod(parameter.shape) for parameter in parameters)
 
         def variable(name: str, initial: object, dtype: str = "float32") -> keras.Variable:
@@ -123,7 +123,8 @@ class AlphaFoldTrainer(keras.Model):
             )
         context = tf.distribute.get_replica_context()
         first_index = tf.cast(context.replica_id_in_sync_group, tf.int32) * size
-        gradients, sums = self._gradients(parameters, batch, step, first_index)
+        frozen = [tf.convert_to_tensor(v.value) for v in self.training_step.frozen]
+        gradients, sums = self._gradients(parameters, batch, step, first_index, frozen)
         return context.all_reduce(tf.distribute.ReduceOp.SUM, (sums | (more or {}), gradients))
 
     def _measure_step(self, batch: Batch, step: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -163,6 +164,17 @@ class AlphaFoldTrainer(keras.Model):
             BAD_EXAMPLES: float(len(self.bad_examples))
         }
 
+    @property
+    def averaged(self) -> list[keras.Variable]:
+        """The averages of the network's weights, in its order; of frozen ones themselves."""
+        averages = {
+            id(parameter): average
+            for parameter, average in zip(
+                self.state_variables.parameters, self.state_variables.average, strict=True
+            )
+        }
+        return [averages.get(id(v), v) for v in self.network.trainable_variables]
+
     def named_state(self) -> Iterator[tuple[str, keras.Variable]]:
         """Every state variable under the name that checkpoints use, in a fixed order."""
         paths = [variable.path for variable in self.state_variables.parameters]
@@ -172,3 +184,5 @@ class AlphaFoldTrainer(keras.Model):
                     yield f"{field}/{path}", variable
             else:
                 yield field, value
+        for variable in self.training_step.frozen:
+            yield f"{FROZEN}/{variable.path}", variable

@@ -1,16 +1,18 @@
 """Checkpoints: one folder per step, whole or absent, checked when read.
 
-``step-00001200/`` holds ``arrays.bin`` (every array's bytes, one after the other) and
-``checkpoint.json``: what lies where, with a CRC-32C of every array, the run's configuration, its
-place in the data (the step itself: the data are a function of seed and step) and the versions of
-what wrote it. A folder gets its name only when all of it is on the disk.
+``step-00001200/`` holds ``arrays.safetensors`` and ``checkpoint.json``: a CRC-32C of every array,
+the run's configuration, how far it is in the data (the step itself: the data are a function of
+seed and step) and the versions of what wrote it. A folder gets its name only when all of it is on
+the disk.
+
+Arrays are called ``parameters/<path>`` and ``average/<path>`` for the trained weights,
+``frozen/<path>`` for those that are not, and ``first_moment`` and so on for the rest.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import os
 import platform
 import re
 import shutil
@@ -21,14 +23,17 @@ from typing import Any
 
 import google_crc32c
 import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
 
-from records.durable import settle, sync_file
+from records.durable import clear_partials, whole_folder
 from records.errors import InputError
 
 _LOG = logging.getLogger(__name__)
-FORMAT = 1
+FORMAT = 2
+PARAMETERS, AVERAGE, FROZEN = "parameters", "average", "frozen"
 FOLDER = "checkpoints"  # in a run folder
-ARRAYS, DESCRIPTION = "arrays.bin", "checkpoint.json"
+ARRAYS, DESCRIPTION = "arrays.safetensors", "checkpoint.json"
 _NAME = re.compile(r"step-(\d{8,})$")
 
 
@@ -47,6 +52,10 @@ class Checkpoint:
 
 class CheckpointError(InputError):
     """A checkpoint that cannot be read or written."""
+
+
+class OtherFormatError(CheckpointError):
+    """A whole checkpoint, of another version of this code."""
 
 
 def folder_name(step: int) -> str:
@@ -76,24 +85,20 @@ def save(
     """
     folder = Path(folder)
     final = folder / folder_name(step)
-    temporary = folder / f".{final.name}.{os.getpid()}.tmp"
+    held = {name: np.asarray(array, order="C") for name, array in arrays.items()}
+    body = {"format": FORMAT, "step": step, **description, "versions": versions()}
+    body["arrays"] = {name: _crc(array) for name, array in held.items()}
+    body["crc32c"] = _description_crc(body)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for stale in folder.glob(".step-*.tmp"):
-            shutil.rmtree(stale)
-        temporary.mkdir()
-        body = {"format": FORMAT, "step": step, **description, "versions": versions()}
-        body["arrays"] = _write_arrays(temporary / ARRAYS, arrays)
-        body["crc32c"] = _description_crc(body)
-        with open(temporary / DESCRIPTION, "w") as file:
-            json.dump(body, file, indent=1)
-            sync_file(file)
-        settle(temporary, final)
-    except OSError as error:
-        shutil.rmtree(temporary, ignore_errors=True)
+        clear_partials(folder, "step-")
+        with whole_folder(final) as partial:
+            save_file(held, partial / ARRAYS)
+            (partial / DESCRIPTION).write_text(json.dumps(body, indent=1))
+    except (OSError, SafetensorError) as error:
         raise CheckpointError(
-            f"{final}: checkpoint could not be written: {error.strerror}; "
-            "free some space; earlier checkpoints are intact"
+            f"{final}: checkpoint could not be written: {getattr(error, 'strerror', None) or error}"
+            "; free some space; earlier checkpoints are intact"
         ) from error
     # Later ones, damaged or they would have been resumed from, push out nothing.
     for old in [other for other in steps_in(folder) if other <= step][:-keep]:
@@ -117,26 +122,28 @@ def load(path: str | Path) -> Checkpoint:
     path = Path(path)
     try:
         description = json.loads((path / DESCRIPTION).read_text())
-        data = (path / ARRAYS).read_bytes()
     except OSError as error:
         raise CheckpointError(f"{error.filename}: {error.strerror}") from None
     except ValueError:
         raise CheckpointError(f"{path / DESCRIPTION}: not valid JSON") from None
     if description.get("format") != FORMAT:
-        raise CheckpointError(
-            f"{path / DESCRIPTION}: format {description.get('format')}, not {FORMAT}"
+        raise OtherFormatError(
+            f"{path}: a checkpoint of format {description.get('format')}, where this version of "
+            f"tffold reads format {FORMAT}; write its weights to an .npz with tffold-export of the "
+            "version that made it, and start from that (train.init_from)"
         )
     if _description_crc(description) != description.get("crc32c"):
         raise CheckpointError(f"{path / DESCRIPTION}: checksum does not match; the file is damaged")
-    arrays = {}
-    for entry in description["arrays"]:
-        chunk = data[entry["offset"] : entry["offset"] + entry["size"]]
-        if len(chunk) != entry["size"] or google_crc32c.value(chunk) != entry["crc32c"]:
-            raise CheckpointError(
-                f"{path / ARRAYS}: '{entry['name']}' is damaged (its checksum does not match)"
-            )
-        array = np.frombuffer(chunk, dtype=np.dtype(entry["dtype"])).reshape(entry["shape"])
-        arrays[entry["name"]] = array
+    file = path / ARRAYS
+    try:
+        arrays = load_file(file)
+    except OSError as error:
+        raise CheckpointError(f"{file}: {error.strerror or error}") from None
+    except SafetensorError as error:
+        raise CheckpointError(f"{file}: damaged ({error})") from None
+    for name, crc in description["arrays"].items():
+        if name not in arrays or _crc(arrays[name]) != crc:
+            raise CheckpointError(f"{file}: '{name}' is damaged (its checksum does not match)")
     return Checkpoint(path, description, arrays)
 
 
@@ -156,13 +163,15 @@ def load_latest(folder: str | Path) -> Checkpoint | None:
     """The newest checkpoint that is whole; warns of each that is not.
 
     Raises:
-      CheckpointError: there are checkpoints, but none can be read.
+      CheckpointError: there are checkpoints, but none can be read, or they are of another format.
     """
     folder = Path(folder)
     steps = steps_in(folder)
     for step in reversed(steps):
         try:
             return load(folder / folder_name(step))
+        except OtherFormatError:
+            raise  # those before it are no better
         except CheckpointError as error:
             _LOG.warning("%s; falling back to the checkpoint before it", error)
     if steps:
@@ -170,27 +179,8 @@ def load_latest(folder: str | Path) -> Checkpoint | None:
     return None
 
 
-def _write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
-    table, offset = [], 0
-    with open(path, "wb") as file:
-        for name, array in arrays.items():
-            array = np.asarray(array)
-            array = array.astype(array.dtype.newbyteorder("<"), copy=False)
-            chunk = array.tobytes()
-            file.write(chunk)
-            table.append(
-                {
-                    "name": name,
-                    "dtype": array.dtype.str,
-                    "shape": list(array.shape),
-                    "offset": offset,
-                    "size": len(chunk),
-                    "crc32c": google_crc32c.value(chunk),
-                }
-            )
-            offset += len(chunk)
-        sync_file(file)
-    return table
+def _crc(array: np.ndarray) -> int:
+    return google_crc32c.value(array.tobytes())
 
 
 def _description_crc(description: Mapping[str, Any]) -> int:

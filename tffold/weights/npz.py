@@ -12,7 +12,6 @@ import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-import keras
 import numpy as np
 
 from records.durable import whole_file
@@ -23,7 +22,7 @@ from tffold.weights import checkpoint
 
 Params = dict[str, np.ndarray]
 
-_ROOT = "alphafold/alphafold_iteration/"
+ROOT = "alphafold/alphafold_iteration/"
 _TEMPLATE_MARK = "/template_embedding/"
 _PAE_MARK = "/predicted_aligned_error_head/"
 _MULTIMER_MARKS = ("/~_relative_encoding/", "/template_embedding_iteration/", "/quat_rigid/")
@@ -60,16 +59,16 @@ def read_npz(path: str | os.PathLike) -> Params:
         raise InputError(
             f"{path}: damaged parameter file ({error}); download or export it again"
         ) from None
-    if not any(name.startswith(_ROOT) for name in params):
+    if not any(name.startswith(ROOT) for name in params):
         raise InputError(
-            f"{path}: holds no AlphaFold parameters (no key starts with '{_ROOT}'); "
+            f"{path}: holds no AlphaFold parameters (no key starts with '{ROOT}'); "
             "give a params_model_*.npz"
         )
     return params
 
 
 def read_checkpoint(path: str | os.PathLike, raw: bool = False) -> Params:
-    """Weights of a checkpoint, or of a run's newest one, under DeepMind's keys.
+    """Weights of a checkpoint, or of a run's newest one, frozen ones too, under DeepMind's keys.
 
     Args:
       path: a checkpoint folder or a run folder.
@@ -81,11 +80,12 @@ def read_checkpoint(path: str | os.PathLike, raw: bool = False) -> Params:
     saved = checkpoint.load_any(Path(path))
     if saved is None:
         raise InputError(f"{path}: no checkpoint here; name one, or a run folder")
-    prefix = "parameters/" if raw else "average/"
+    kinds = (checkpoint.PARAMETERS if raw else checkpoint.AVERAGE, checkpoint.FROZEN)
+    parts = ((name.partition("/"), array) for name, array in saved.arrays.items())
     return {
-        parameter_key(name.removeprefix(prefix)): np.asarray(array, np.float32)
-        for name, array in saved.arrays.items()
-        if name.startswith(prefix)
+        parameter_key(path): np.asarray(array, np.float32)
+        for (kind, _, path), array in parts
+        if kind in kinds
     }
 
 
@@ -160,18 +160,6 @@ def load_params(path: str | os.PathLike, model: AlphaFold) -> None:
     assign(read_npz(path), model, str(path))
 
 
-def model_params(
-    model: AlphaFold, values: Sequence[np.ndarray | keras.Variable] | None = None
-) -> Params:
-    """The model's weights, or ``values`` in their place, under DeepMind's keys."""
-    variables = model.trainable_variables
-    values = variables if values is None else values
-    return {
-        parameter_key(variable.path): np.asarray(keras.ops.convert_to_numpy(value), np.float32)
-        for variable, value in zip(variables, values, strict=True)
-    }
-
-
 def _listing(what: str, items: Sequence[str]) -> str:
     if not items:
         return ""
@@ -183,6 +171,6 @@ def _advice(params: Mapping[str, np.ndarray]) -> str:
     if any(mark in key for key in params for mark in _MULTIMER_MARKS):
         return "It looks like an AlphaFold-Multimer file, which no preset here fits"
     names = fitting_presets(params)
-    key = _ROOT + "evoformer/evoformer_iteration/msa_transition/transition1//bias"
+    key = ROOT + "evoformer/evoformer_iteration/msa_transition/transition1//bias"
     depth = f" with {params[key].shape[0]} Evoformer blocks" if key in params else ""
     return f"By its modules it is a monomer file{depth}; fitting presets: {', '.join(names)}"
