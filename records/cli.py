@@ -15,7 +15,7 @@ from records.engine import SHARD_BYTES, Conversion, run
 from records.errors import InputError
 from records.search import SearchOptions, check_search
 from records.search_missing import search_missing
-from records.tasks import make_tasks
+from records.tasks import add_resolutions, angstroms, make_tasks
 from records.templates import TemplateLibrary
 
 BEAM_PARTS = 16
@@ -140,6 +140,15 @@ def build_parser() -> argparse.ArgumentParser:
     add("--max-length", type=_whole(0), default=defaults.max_length, help="0 = any")
     add("--min-msa-depth", type=_whole(1), default=defaults.min_msa_depth)
     add("--max-msa-rows", type=_whole(0), default=defaults.max_msa_rows, help="0 = all")
+    add(
+        "--resolution",
+        default="",
+        metavar="Å|FILE",
+        dest="resolutions",
+        help="of all chains, or a file with a chain and its resolution a line (1ubq_A 1.8), where "
+        "it is known by other means than the structure's file: confidence heads learn only from "
+        "chains of 0.1 to 3 Å, so without one they learn nothing from PDB files",
+    )
     add("--keep-unknown-residues", action="store_true", help="as X, instead of rejecting the chain")
     add(
         "--single-sequence",
@@ -258,6 +267,9 @@ def make_conversion(args: argparse.Namespace) -> Conversion:
         for name in ConvertOptions.__dataclass_fields__
         if hasattr(args, name)
     }
+    of_all = args.resolutions and not os.path.isfile(args.resolutions)
+    if of_all:
+        shared["resolution"] = angstroms(args.resolutions, item="--resolution")
     options = ConvertOptions(template_folder=templates, **shared)
     search = search_options(args)
     tasks = make_tasks(
@@ -269,6 +281,8 @@ def make_conversion(args: argparse.Namespace) -> Conversion:
         validation_chains=args.validation_chains,
         distillation=args.distillation,
     )
+    if args.resolutions and not of_all:
+        tasks = add_resolutions(tasks, args.resolutions)
     part, parts = args.part
     if search is not None:
         share = search_missing(

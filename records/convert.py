@@ -53,6 +53,7 @@ class ConvertOptions:
     distillation: bool = False
     min_mean_confidence: float = 0.0
     min_residue_confidence: float = 50.0  # distillation; OpenFold's threshold
+    resolution: float = 0.0  # Å, of every chain, known by other means; 0 = as the file says
     chain_timeout: int = 600  # seconds
 
 
@@ -70,6 +71,7 @@ class FileTask:
     alignments: Mapping[str, AlignmentRef] = field(default_factory=dict)
     cluster_sizes: Mapping[str, int] = field(default_factory=dict)
     validation: frozenset[str] = frozenset()
+    resolutions: Mapping[str, float] = field(default_factory=dict)  # Å, instead of the file's
     search_errors: Mapping[str, str] = field(default_factory=dict)  # why there is no alignment
 
 
@@ -200,6 +202,9 @@ def _convert(task: FileTask, name: str, options: ConvertOptions) -> Outcome:
         min_residue_confidence=options.min_residue_confidence,
     )
     features["chain_id"] = _chain_id(task, name)
+    known = task.resolutions.get(name, options.resolution)
+    if known:
+        features["resolution"] = known
     late = options.validation_from and chain.release_date >= options.validation_from
     return Outcome(
         chain_id=features["chain_id"],

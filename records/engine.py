@@ -63,7 +63,8 @@ class Conversion:
             digest.update(
                 repr(
                     (task.path, size, task.name, task.chains, sorted(task.alignments.items()),
-                     sorted(task.cluster_sizes.items()), sorted(task.validation))
+                     sorted(task.cluster_sizes.items()), sorted(task.validation),
+                     sorted(task.resolutions.items()))
                 ).encode()
             )  # fmt: skip
         return digest.hexdigest()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from records.convert import FileTask
@@ -15,6 +17,7 @@ from records.sources import (
     AnyCase,
     find_alignments,
     find_path,
+    normalized,
     read_chain_list,
     read_cluster_sizes,
     read_duplicates,
@@ -173,3 +176,52 @@ def _model_tasks(
             )
         )
     return tasks
+
+
+def angstroms(text: str, file: object = None, item: object = None) -> float:
+    """A resolution.  Raises InputError for what is none."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0.0 < value <= 100.0:
+        raise InputError(
+            f"{text!r} is no resolution", file=file, item=item, mend="write Å, above 0: 2.5"
+        )
+    return value
+
+
+def add_resolutions(tasks: Sequence[FileTask], path: str) -> list[FileTask]:
+    """The tasks with the resolutions of a file: a chain and its value in Å a line.
+
+    Chains that are not in the file keep what their structure says.  Raises InputError for a
+    line that is not so, a chain given twice with two values, or one that no structure has.
+    """
+    table: dict[str, float] = {}
+    for words in read_lines(path):
+        chain = normalized(words[0])
+        if len(words) != 2:
+            raise InputError(
+                "not a chain and its resolution", file=path, item=" ".join(words),
+                mend="write one a line: 1ubq_A 1.8",
+            )  # fmt: skip
+        value = angstroms(words[1], path, words[0])
+        if table.setdefault(chain, value) != value:
+            raise InputError("has two resolutions", file=path, item=words[0], mend="keep one")
+    of_entry, known, filled = _by_entry(table), set(), []
+    for task in tasks:
+        if task.chains == ("",):
+            found = {"": table[task.name]} if task.name in table else {}
+            known.add(task.name)
+        else:
+            found = of_entry.get(task.name.lower(), {})
+            wanted = found if task.chains is None else task.chains
+            known.update(f"{task.name.lower()}_{chain}" for chain in wanted)
+        filled.append(replace(task, resolutions=found))
+    for chain in table:
+        if chain not in known:
+            raise InputError(
+                "no such chain among the structures", file=path, item=chain,
+                mend="mend its name or leave its line out",
+            )  # fmt: skip
+    return filled

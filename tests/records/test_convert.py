@@ -191,6 +191,53 @@ def test_distillation(tmp_path):
     assert "mean confidence too low" in manifest(tmp_path / "out")["bad"]["reason"]
 
 
+def test_resolution_known_by_other_means(tmp_path, capsys):
+    """One value for all, or chain by chain; without, what the structure says."""
+    models = tmp_path / "models"
+    models.mkdir()
+    for name in ("x1", "x2"):
+        lines = [
+            pdb_line(3 * n + a, atom, "GLY", n + 1, (1.4 * a, 3.8 * n, 0.0), 90)
+            for n in range(3)
+            for a, atom in enumerate(("N", "CA", "C"))
+        ]
+        (models / f"{name}.pdb").write_text("\n".join([*lines, "END\n"]))
+    predictions = ["--mmcif", str(models), "--distillation"]
+    (tmp_path / "one").write_text("1UBQ_A\n")
+    bundled = ["--mmcif", str(DEMO / "mmcif"), "--chains", str(tmp_path / "one"), "--no-templates"]
+
+    def resolutions(source, value):
+        out = tmp_path / "out"
+        shared = ["--single-sequence", "--quiet", "--overwrite", "--output", str(out)]
+        code = main([*source, *shared, *(["--resolution", str(value)] if value else [])])
+        if code:
+            return code
+        found = {name: record["resolution"] for name, record in records_of(out).items()}
+        return {name: round(float(value), 3) for name, value in found.items()}
+
+    table = tmp_path / "table"
+    assert resolutions(predictions, "") == {"x1": 0.0, "x2": 0.0}
+    assert resolutions(predictions, "2.5") == {"x1": 2.5, "x2": 2.5}
+    table.write_text("# Å\nx2 1.75\n")
+    assert resolutions(predictions, table) == {"x1": 0.0, "x2": 1.75}
+    assert resolutions(bundled, "") == {"1ubq_A": 1.8}
+    table.write_text("1UBQ_A 2.2\n")
+    assert resolutions(bundled, table) == {"1ubq_A": 2.2}
+    for text, words in (
+        ("x1\n", "table: x1: not a chain and its resolution"),
+        ("x1 low\n", "table: x1: 'low' is no resolution"),
+        ("x1 nan\n", "table: x1: 'nan' is no resolution"),
+        ("x1 0\n", "table: x1: '0' is no resolution"),
+        ("x1 2\nx1 3\n", "table: x1: has two resolutions"),
+        ("x3 2\n", "table: x3: no such chain among the structures"),
+    ):
+        table.write_text(text)
+        assert resolutions(predictions, table) == 2
+        assert f"{words} (" in capsys.readouterr().err
+    assert resolutions(predictions, "nowhere") == 2
+    assert "--resolution: 'nowhere' is no resolution" in capsys.readouterr().err
+
+
 def test_predicted_mmcif(tmp_path):
     """AlphaFold DB's format: the bundled ubiquitin stands in, its B-factors as confidence."""
     (tmp_path / "p").mkdir()
