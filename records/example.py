@@ -11,6 +11,7 @@ here from a descriptor: TensorFlow is not needed.
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -33,6 +34,7 @@ from records.schema import (
 )
 
 _ZLIB_LEVEL = 6
+MAX_BYTES = 1 << 30  # of one array, or of a record; one that claims more is refused
 VERSION_KEY = "schema_version"
 # The number of letters of a residue type, a template residue, an MSA cell.
 _BOUNDS = {"aatype": 21, "template_aatype": 22, "msa": 22}
@@ -174,15 +176,34 @@ def encode(features: Mapping[str, Any]) -> bytes:
     return example.SerializeToString(deterministic=True)
 
 
+def longest_stream(size: Any) -> Any:
+    """The longest that zlib makes a stream of ``size`` bytes (zlib's ``compressBound``)."""
+    return size + size // 4096 + size // 16384 + size // 33554432 + 13
+
+
+def _array_bytes(feature: Feature, shape: tuple[int, ...]) -> int:
+    """The bytes of an array; refuses more than one may hold before they are taken."""
+    size = math.prod(shape) * np.dtype(feature.dtype).itemsize
+    if not 0 <= size <= MAX_BYTES:
+        raise CorruptRecordError(f"feature {feature.name} claims {size} bytes")
+    return size
+
+
 def _inflate(blob: bytes, feature: Feature, shape: tuple[int, ...]) -> np.ndarray:
+    """An array of its stream; never takes more memory than the array's shape needs."""
     dtype = np.dtype(feature.dtype).newbyteorder("<")
-    size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    size = _array_bytes(feature, shape)
+    if len(blob) > longest_stream(size):
+        raise CorruptRecordError(f"feature {feature.name} is {len(blob)} bytes of {size}, packed")
+    stream = zlib.decompressobj()
     try:
-        data = zlib.decompress(blob, bufsize=max(size, 1))
+        # One byte more than wanted shows that there are too many.
+        data = stream.decompress(blob, size + 1)
     except zlib.error as error:
         raise CorruptRecordError(f"feature {feature.name} does not inflate: {error}") from None
-    if len(data) != size:
-        raise CorruptRecordError(f"feature {feature.name} holds {len(data)} bytes, not {size}")
+    if len(data) != size or not stream.eof:
+        held = f"more than {size}" if len(data) > size else len(data)
+        raise CorruptRecordError(f"feature {feature.name} holds {held} bytes, not {size}")
     return np.frombuffer(data, dtype=dtype).reshape(shape).astype(feature.dtype, copy=False)
 
 
@@ -223,6 +244,8 @@ def decode(
         )
     try:
         dimensions = {name: stored[name].int64_list.value[0] for name in RECORD_DIMENSIONS}
+        if min(dimensions.values()) < 0:
+            raise CorruptRecordError(f"incomplete record: {dimensions}")
         chosen = range(dimensions[NUM_HITS]) if hits is None else [int(h) for h in hits]
         wanted = {**dimensions, NUM_HITS: len(chosen)}
         features: dict[str, Any] = {}
@@ -241,6 +264,9 @@ def decode(
             elif feature.axes(NUM_HITS):
                 sizes = feature.sizes(wanted)
                 blobs = value.bytes_list.value
+                if hits is None and len(blobs) != len(chosen):
+                    raise CorruptRecordError(f"incomplete record: {len(blobs)} of {name}")
+                _array_bytes(feature, sizes)
                 array = np.empty(sizes, feature.dtype)
                 for position, hit in enumerate(chosen):
                     array[position] = _inflate(blobs[hit], feature, sizes[1:])

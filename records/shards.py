@@ -29,6 +29,7 @@ SUFFIX = ".tfrecord"
 INDEX_SUFFIX = ".index.jsonl"
 _HEADER = 12  # length and its checksum
 _FOOTER = 4  # the data's checksum
+_MAX_LINE = 1 << 12  # bytes of an index for each record
 _MEND = "convert the chains of this shard again, or set data.on_corrupt=skip"
 
 
@@ -190,6 +191,7 @@ def scan(shard: str | os.PathLike) -> Iterator[tuple[int, int, bytes | CorruptRe
                     raise CorruptRecordError(
                         "checksum of the length fails", file=shard, item=item, mend=_MEND
                     )
+                _check_claim(length, size - offset, shard, item)
             except CorruptRecordError as error:
                 yield offset, 0, error
                 return
@@ -203,9 +205,24 @@ def scan(shard: str | os.PathLike) -> Iterator[tuple[int, int, bytes | CorruptRe
             number += 1
 
 
+def _check_claim(length: int, left: int, shard: object, item: object) -> None:
+    """Refuses a record that claims more than the file has or than a record may hold.
+
+    Raises:
+        CorruptRecordError: before memory is taken for it.
+    """
+    if length > example.MAX_BYTES:
+        raise CorruptRecordError(f"claims {length} bytes", file=shard, item=item, mend=_MEND)
+    if length + _HEADER + _FOOTER > left:
+        what = "the file ends inside this record"
+        raise CorruptRecordError(what, file=shard, item=item, mend=_MEND)
+
+
 def read_record(shard: str | os.PathLike, offset: int, length: int) -> bytes:
     """The data of one record, its checksums verified."""
     with open(shard, "rb") as file:
+        left = os.fstat(file.fileno()).st_size - offset
+        _check_claim(length, left, shard, f"record at byte {offset}")
         framed = os.pread(file.fileno(), _HEADER + length + _FOOTER, offset)
     data = unframe(framed, shard, f"record at byte {offset}")
     if len(data) != length:
@@ -238,14 +255,17 @@ def read_index(shard: str | os.PathLike) -> list[dict[str, Any]]:
 def _stored_index(path: Path) -> list[dict[str, Any]] | None:
     index = index_path(path)
     try:
+        records = path.stat().st_size // (_HEADER + _FOOTER) + 1
+        if index.stat().st_size > records * _MAX_LINE:
+            return None
         with open(index, encoding="utf-8") as file:
             entries = [json.loads(line) for line in file]
         offset = 0
         for entry in entries:
-            if entry["offset"] != offset:
+            if entry["offset"] != offset or not 0 <= entry["length"] <= example.MAX_BYTES:
                 return None
             offset += _HEADER + entry["length"] + _FOOTER
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     # A shard cut short keeps its index: the missing records then name themselves.
     return entries if entries and offset >= path.stat().st_size else None

@@ -142,3 +142,11 @@ def test_index_without_a_number_that_sampling_needs(folder):
     index.write_text(json.dumps(entry) + "\n")
     with pytest.raises(InputError, match="no cluster_size.*delete"):
         _set(folder)
+
+
+@pytest.mark.parametrize("value", [1 << 40, "many", None])
+def test_index_with_a_number_that_cannot_be(folder, value):
+    index = shards.index_path(folder / "b.tfrecord")
+    index.write_text(json.dumps({**json.loads(index.read_text()), "num_res": value}) + "\n")
+    with pytest.raises(InputError, match="num_res, or none that can be.*delete"):
+        _set(folder)

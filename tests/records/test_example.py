@@ -1,5 +1,8 @@
 """The record codec: exactness, determinism, laziness, and what it refuses."""
 
+import resource
+import zlib
+
 import numpy as np
 import pytest
 from synthetic import chain
@@ -139,3 +142,47 @@ def test_index_entry():
     assert (entry["num_res"], entry["num_msa"], entry["num_templates"]) == (4, 30, 3)
     assert entry["resolution"] == pytest.approx(1.8)
     assert entry["release_date"] == "2010-02-03"
+
+
+def _bomb(size):
+    """``size`` MiB of zeros, packed without ever being there."""
+    stream = zlib.compressobj()
+    return b"".join([*(stream.compress(bytes(1 << 20)) for _ in range(size)), stream.flush()])
+
+
+@pytest.mark.parametrize(("size", "words"), [(50, "holds more than 60000"), (1000, "packed")])
+def test_a_bomb_takes_no_memory(size, words):
+    """A short stream is stopped one byte after the end, a long one not begun."""
+    message = example.Example.FromString(example.encode(chain(num_res=200, num_msa=300)))
+    message.features.feature["msa"].bytes_list.value[0] = _bomb(size)
+    serialized = message.SerializeToString()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(CorruptRecordError, match=f"msa .*{words}"):
+        example.decode(serialized)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 30 << 10
+
+
+@pytest.mark.parametrize("dimension", ["num_res", "num_msa", "num_templates"])
+@pytest.mark.parametrize("claimed", [-7, 1 << 32, 1 << 62])
+def test_dimensions_that_cannot_be_are_refused(dimension, claimed):
+    message = example.Example.FromString(example.encode(chain(num_templates=2)))
+    message.features.feature[dimension].int64_list.value[0] = claimed
+    with pytest.raises(CorruptRecordError):
+        example.decode(message.SerializeToString())
+
+
+def test_fuzzed_records_are_refused_or_whole():
+    rng = np.random.default_rng(0)
+    original = example.encode(chain(num_res=12, num_msa=7))
+    refused = 0
+    for _ in range(400):
+        damaged = bytearray(original)
+        for _ in range(rng.integers(1, 4)):
+            damaged[rng.integers(len(damaged))] = rng.integers(256)
+        try:
+            features = example.decode(bytes(damaged))
+        except InputError:
+            refused += 1
+        else:
+            assert features["msa"].shape[1] == len(features["aatype"])
+    assert refused > 200

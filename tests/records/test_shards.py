@@ -2,6 +2,7 @@
 
 import json
 import os
+import struct
 import subprocess
 import sys
 
@@ -141,3 +142,36 @@ def test_index_lines_are_plain_json(shard):
     assert {"chain_id", "offset", "length", "num_res", "cluster_size", "resolution"} <= set(
         json.loads(lines[0])
     )
+
+
+@pytest.mark.parametrize("claimed", [1 << 31, 1 << 44, (1 << 64) - 1])
+def test_a_claim_beyond_the_file_takes_no_memory(tmp_path, claimed):
+    """The length's checksum holds: only the size of the file, or the bound, tells."""
+    path = tmp_path / "claims.tfrecord"
+    length = struct.pack("<Q", claimed)
+    path.write_bytes(length + struct.pack("<I", shards.masked_crc(length)) + bytes(100))
+    ((_, _, error),) = shards.scan(path)
+    assert "claims" in str(error)
+    (entry,) = shards.read_index(path)
+    assert "claims" in entry["error"]
+    with pytest.raises(CorruptRecordError, match="claims|ends inside"):
+        shards.read_record(path, 0, claimed)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"length": 1 << 40},
+        {"length": -16},
+        {"offset": -1},
+        {"length": "1"},
+        {"num_res": "x" * (10 << 20)},
+    ],
+)
+def test_an_index_that_claims_too_much_is_not_believed(shard, change):
+    index = shards.index_path(shard)
+    before = shards.read_index(shard)
+    lines = index.read_text().splitlines()
+    lines[-1] = json.dumps({**json.loads(lines[-1]), **change})
+    index.write_text("".join(line + "\n" for line in lines))
+    assert shards.read_index(shard) == before

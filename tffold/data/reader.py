@@ -80,9 +80,9 @@ class RecordSet:
         def column(name: str, dtype: type) -> np.ndarray:
             try:
                 return np.array([entry[name] for entry in entries], dtype)
-            except KeyError:
+            except (KeyError, TypeError, ValueError, OverflowError):
                 raise InputError(
-                    f"an index beside these shards has no {name}",
+                    f"an index beside these shards has no {name}, or none that can be",
                     file=self.name,
                     mend=f"delete *{shards.INDEX_SUFFIX}; it is rebuilt",
                 ) from None
