@@ -138,12 +138,12 @@ def test_backbone_torsions_by_hand():
     )
     # sin 0, cos -1 for omega and phi; O is cis to N, so psi is 0 before the sign turns it to pi.
     np.testing.assert_allclose(torsions["torsion_angles_sin_cos"][1, :3, 1], [-1] * 3, atol=1e-4)
-    with_placeholder = geometry.atom37_to_torsion_angles(
-        aatype, positions, mask, placeholder_for_undefined=True
-    )
-    np.testing.assert_allclose(with_placeholder["torsion_angles_sin_cos"][0, 3:], [[1, 0]] * 4)
+    # Where an angle is undefined, (sin, cos) = (1, 0): not the rounding of zeros.
+    np.testing.assert_array_equal(torsions["torsion_angles_sin_cos"][0, 3:], [[1, 0]] * 4)
     mask[0, c] = 0
     missing = geometry.atom37_to_torsion_angles(aatype, positions, mask)
+    for name in ("torsion_angles_sin_cos", "alt_torsion_angles_sin_cos"):
+        np.testing.assert_array_equal(missing[name][0, 1:3], [[1, 0]] * 2)
     np.testing.assert_array_equal(missing["torsion_angles_mask"][:, :3], [[0, 0, 0], [0, 0, 1]])
 
 

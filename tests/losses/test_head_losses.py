@@ -128,7 +128,8 @@ def test_aligned_error_by_hand():
         "backbone_affine_mask": tf.constant([1.0, 1.0, 0.0]),
         "resolution": tf.constant(2.0),
     }
-    true_bin = np.array([[0, 7, 9], [7, 0, 9], [9, 9, 9]])  # 3.2 lies between 3.0 and 3.5
+    # 3.2 lies between 3.0 and 3.5; no error at all counts as one below 0.5.
+    true_bin = np.array([[1, 7, 9], [7, 1, 9], [9, 9, 9]])
 
     def loss(labels):
         outputs = {

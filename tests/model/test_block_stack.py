@@ -7,6 +7,7 @@ from layers import LayerTests, mask, numbers
 from tiny import tiny_config
 
 from tffold.model.block_stack import BlockStack
+from tffold.model.module import Options
 from tffold.model.templates import TemplatePairBlock
 
 
@@ -21,8 +22,8 @@ class TestLoopedStack(LayerTests):
     bfloat16 = 0.02
 
     def make(self, slice_mib=0):
-        block = TemplatePairBlock(tiny_config().template, slice_mib=slice_mib)
-        return BlockStack(block, 3, "stack", self.remat)
+        block = TemplatePairBlock(tiny_config().template, options=Options(slice_mib=slice_mib))
+        return BlockStack(block, 3, "stack", Options(remat=self.remat))
 
     def call(self, layer, pair, mask):
         (pair,) = layer((pair,), (mask,))

@@ -11,6 +11,7 @@ from tiny import tiny_config
 
 from tffold.model import evoformer
 from tffold.model.evoformer import EvoformerBlock
+from tffold.model.module import Options
 
 RATES = (0.1, 0.2, 0.3, 0.3, 0.4, 0.4)  # of lines 2, 3, 6, 7, 8, 9
 
@@ -43,7 +44,7 @@ class TestEvoformerBlock(LayerTests):
             config.msa_column_attention.dropout_rate = column
             config.triangle_multiplication_dropout_rate = multiplication
             config.triangle_attention.dropout_rate = attention
-        return EvoformerBlock(config, 8, 12, self.extra, "block", slice_mib=slice_mib)
+        return EvoformerBlock(config, 8, 12, self.extra, "block", options=Options(slice_mib=slice_mib))
 
     def call(self, layer, msa, pair, msa_mask, pair_mask, key=None):
         msa, pair = layer((msa, pair), (msa_mask, pair_mask), key)

@@ -7,6 +7,7 @@ from layers import LayerTests, Not, numbers
 from tiny import tiny_config
 
 from tffold.model.heads import DistogramHead, LogitsHead, PredictedLDDTHead
+from tffold.model.module import Options
 
 
 class HeadTests(LayerTests):
@@ -22,7 +23,7 @@ class TestLogitsHead(HeadTests):
     outputs = "i d"
 
     def make(self):
-        return LogitsHead(16, 7, "head", zero_init=True)
+        return LogitsHead(16, 7, "head", Options())
 
     def reference(self, w, x):
         return paper.linear(w["logits"], x)

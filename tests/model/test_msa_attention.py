@@ -6,6 +6,7 @@ import paper
 from layers import LayerTests, Not, mask, numbers
 
 from tffold.config import AttentionConfig
+from tffold.model.module import Options
 from tffold.model.msa_attention import (
     MSAColumnAttention,
     MSAColumnGlobalAttention,
@@ -31,7 +32,7 @@ class TestMSARowAttentionWithPairBias(MSATests):
     unreached = {"feat_2d_norm/offset": "adds one number to all logits of a head"}
 
     def make(self, slice_mib=0):
-        return MSARowAttentionWithPairBias(CONFIG, 8, 5, slice_mib=slice_mib)
+        return MSARowAttentionWithPairBias(CONFIG, 8, 5, options=Options(slice_mib=slice_mib))
 
     def reference(self, w, msa, mask, pair):
         return paper.msa_row_attention_with_pair_bias(w, msa, mask, pair)
@@ -41,7 +42,7 @@ class TestMSAColumnAttention(MSATests):
     layer_class = MSAColumnAttention
 
     def make(self, slice_mib=0):
-        return MSAColumnAttention(CONFIG, 8, slice_mib=slice_mib)
+        return MSAColumnAttention(CONFIG, 8, options=Options(slice_mib=slice_mib))
 
     def reference(self, w, msa, mask):
         return paper.msa_column_attention(w, msa, mask)
@@ -51,7 +52,7 @@ class TestMSAColumnGlobalAttention(MSATests):
     layer_class = MSAColumnGlobalAttention
 
     def make(self, slice_mib=0):
-        return MSAColumnGlobalAttention(CONFIG, 8, slice_mib=slice_mib)
+        return MSAColumnGlobalAttention(CONFIG, 8, options=Options(slice_mib=slice_mib))
 
     def reference(self, w, msa, mask):
         return paper.msa_column_global_attention(w, msa, mask)
@@ -63,7 +64,7 @@ class TestTransition(MSATests):
     padded = Not("each position stands alone")
 
     def make(self, slice_mib=0):
-        return Transition(8, 2, "transition", slice_mib=slice_mib)
+        return Transition(8, 2, "transition", options=Options(slice_mib=slice_mib))
 
     def reference(self, w, x):
         return paper.transition(w, x)

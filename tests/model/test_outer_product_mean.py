@@ -10,6 +10,7 @@ from layers import LayerTests, mask, numbers
 from tiny import tiny_config
 
 from tffold.model.alphafold import AlphaFold
+from tffold.model.module import Options
 from tffold.model.outer_product_mean import OuterProductMean
 
 
@@ -23,7 +24,7 @@ class TestOuterProductMean(LayerTests):
     bfloat16 = 0.02
 
     def make(self, slice_mib=0):
-        return OuterProductMean(8, 3, 5, slice_mib=slice_mib)
+        return OuterProductMean(8, 3, 5, options=Options(slice_mib=slice_mib))
 
     def reference(self, w, msa, mask):
         return paper.outer_product_mean(w, msa, mask)
@@ -33,7 +34,7 @@ class TestDividingFirst(TestOuterProductMean):
     """The paper's order."""
 
     def make(self, slice_mib=0):
-        return OuterProductMean(8, 3, 5, slice_mib=slice_mib, divide_first=True)
+        return OuterProductMean(8, 3, 5, divide_first=True, options=Options(slice_mib=slice_mib))
 
     def reference(self, w, msa, mask):
         return paper.outer_product_mean(w, msa, mask, divide_first=True)
@@ -44,7 +45,8 @@ ROWS, RESIDUES, CHANNEL = 40, 6, 5
 
 
 def result(divide_first, mask, bias=BIAS):
-    made = OuterProductMean(CHANNEL, 4, 3, zero_init=False, divide_first=divide_first)
+    options = Options(zero_init=False)
+    made = OuterProductMean(CHANNEL, 4, 3, divide_first=divide_first, options=options)
     made.build()
     made.output_b.assign(bias)
     msa = np.random.default_rng(0).standard_normal((ROWS, RESIDUES, CHANNEL)).astype(np.float32)

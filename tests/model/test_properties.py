@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -13,7 +14,7 @@ from tffold.geometry.rigid import Rigid, quat_to_rot
 from tffold.losses.table import compute_losses
 from tffold.model.alphafold import AlphaFold, select_pass
 from tffold.model.ipa import InvariantPointAttention
-from tffold.model.module import bound
+from tffold.model.module import Options
 
 NUM_RES = 20
 PADDED = 32
@@ -35,7 +36,8 @@ class Compiled:
             weights = [tf.convert_to_tensor(v) for v in model.trainable_variables]
             with tf.GradientTape() as tape:
                 tape.watch(weights)
-                with bound(model.trainable_variables, weights):
+                mapping = list(zip(model.trainable_variables, weights, strict=True))
+                with keras.StatelessScope(mapping):
                     outputs = model.one_pass(batch, model.first_previous(num_res))
                 total, _ = compute_losses(outputs, batch, config, model.config.heads)
             unconnected = tf.UnconnectedGradients.ZERO
@@ -197,7 +199,9 @@ def test_moving_the_truth_changes_no_loss(padded_run):
 def test_moving_the_frames_moves_the_structure():
     """Invariant point attention is unchanged, and atoms follow their frames."""
     config = tiny_config()
-    layer = InvariantPointAttention(config.structure_module, 16, 12, zero_init=False)
+    layer = InvariantPointAttention(
+        config.structure_module, 16, 12, options=Options(zero_init=False)
+    )
     layer.build()
     random = np.random.default_rng(3)
     single = tf.constant(random.standard_normal((9, 16)), tf.float32)

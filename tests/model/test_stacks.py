@@ -14,8 +14,13 @@ import tensorflow as tf
 from gradients import loss_and_gradients
 from tiny import tiny_config
 
+from tffold.model.block_stack import BlockStack
+from tffold.model.module import Module
+from tffold.model.primitives import Linear
 from tffold.model.recompute import recomputing_loop
+from tffold.model.slicing import sliced
 
+pytestmark = pytest.mark.slow
 KEY = (5, 7)
 
 
@@ -76,13 +81,13 @@ import tensorflow as tf
 from tffold.config import AttentionConfig, StackConfig
 from tffold.model.block_stack import BlockStack
 from tffold.model.evoformer import EvoformerBlock
-
-pytestmark = pytest.mark.slow
+from tffold.model.module import Options
 attention = AttentionConfig(4, 16)
 config = StackConfig(msa_row_attention=attention, msa_column_attention=attention,
     outer_product_channel=4, triangle_multiplication_channel=16, triangle_attention=attention)
 block = EvoformerBlock(config, 16, 16, False, "block")
-stack = BlockStack(block, int(sys.argv[2]), "stack", sys.argv[1] == "remat")
+options = Options(remat=sys.argv[1] == "remat")
+stack = BlockStack(block, int(sys.argv[2]), "stack", options)
 stack.build()
 masks = (tf.ones([8, 64]), tf.ones([64, 64]))
 @tf.function(autograph=False, jit_compile=True)
@@ -117,3 +122,45 @@ def test_recomputation_saves_memory(tmp_path):
     each = (used["remat", 6] - used["remat", 2]) / 4
     assert inputs <= each < 1.5 * inputs
     assert used["keep", 2] > used["remat", 6]
+
+
+class LeavesAWeightOut(Module):
+    """Doubles its rows with a weight, and adds another module's, which it does not name."""
+
+    def __init__(self):
+        super().__init__("leaves_out")
+        self.own, self.other = Linear(3, 3, "own"), Linear(3, 3, "other")
+
+    def call(self, x):
+        def rows(x):
+            return self.own(x) + self.other(x)
+
+        return sliced((self.own,), rows, (x,), row_size=2**20, slice_mib=1)
+
+
+def test_a_weight_that_a_loop_was_not_handed_raises():
+    layer = LeavesAWeightOut()
+    layer.build()
+    with pytest.raises(ValueError, match="other/weights.*would get no gradient"):
+        layer(tf.ones([8, 3]))
+
+
+class SharesAWeight(Module):
+    """A block that reads a weight of a module outside the stack."""
+
+    def __init__(self, outside):
+        super().__init__("block")
+        self.linear, self.outside = Linear(3, 3, "linear"), [lambda: outside]
+
+    def call(self, state, constants, key=None):
+        (x,) = state
+        return (self.linear(x) + self.outside[0]()(x),)
+
+
+def test_a_block_that_reads_what_is_not_its_own_raises():
+    outside = Linear(3, 3, "outside")
+    outside.build()
+    stack = BlockStack(SharesAWeight(outside), 2, "stack")
+    stack.build()
+    with pytest.raises(ValueError, match="outside/weights.*would get no gradient"):
+        stack((tf.ones([8, 3]),), ())

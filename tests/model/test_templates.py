@@ -20,6 +20,7 @@ from tiny import tiny_config
 
 from records.chemistry import RESTYPE_ATOM37_MASK
 from tffold.model import templates
+from tffold.model.module import Options
 from tffold.model.templates import (
     SingleTemplateEmbedding,
     TemplateAngleEmbedder,
@@ -113,7 +114,7 @@ class TestSingleTemplateEmbedding(TemplateTests):
     def make(self, slice_mib=0):
         config = tiny_config().template
         config.use_unit_vector = self.unit_vector
-        return SingleTemplateEmbedding(config, zero_init=False, remat=True, slice_mib=slice_mib)
+        return SingleTemplateEmbedding(config, Options(zero_init=False, slice_mib=slice_mib))
 
     def call(self, layer, pair_mask, **batch):
         return layer(batch, pair_mask, dtype="float32")

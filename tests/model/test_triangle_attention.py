@@ -6,6 +6,7 @@ import paper
 from layers import LayerTests, Not, mask, numbers
 
 from tffold.config import AttentionConfig
+from tffold.model.module import Options
 from tffold.model.triangle_attention import TriangleAttention
 
 CONFIG = AttentionConfig(num_head=2, key_dim=6)
@@ -22,7 +23,7 @@ class TestStartingNode(LayerTests):
     bfloat16 = 0.02
 
     def make(self, slice_mib=0):
-        return TriangleAttention(CONFIG, 8, self.starting, slice_mib=slice_mib)
+        return TriangleAttention(CONFIG, 8, self.starting, options=Options(slice_mib=slice_mib))
 
     def reference(self, w, pair, mask):
         return paper.triangle_attention(w, pair, mask, self.starting)

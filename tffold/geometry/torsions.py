@@ -13,6 +13,8 @@ from tffold.geometry.atoms import lookup
 Tensor = Any
 
 _N, _CA, _C, _O = (chemistry.ATOM_ORDER[name] for name in ("N", "CA", "C", "O"))
+# What stands for the sine and cosine of an angle whose atoms are not all known.
+_UNDEFINED = np.array([1.0, 0.0], np.float32)
 # psi is measured with O, which lies opposite to the next N.
 _SIGN = np.array([1, 1, -1, 1, 1, 1, 1], np.float32)
 
@@ -22,44 +24,23 @@ def _shift(values: Tensor) -> Tensor:
     return ops.concatenate([ops.zeros_like(values[..., :1, :]), values[..., :-1, :]], axis=-2)
 
 
-def _exact(x: Tensor) -> Tensor:
-    """`x`, rounded to float32 before it is used: keeps compilers from fusing multiply and add."""
-    return ops.minimum(x, 3e38)
-
-
-def _dot(a: Tensor, b: Tensor) -> Tensor:
-    """Scalar products of [..., 3] vectors, summed x, y, z: [..., 1]."""
-    x, y, z = (_exact(a[..., i : i + 1] * b[..., i : i + 1]) for i in range(3))
-    return x + y + z
-
-
-def _robust_unit(vector: Tensor) -> Tensor:
-    return vector / _exact(ops.sqrt(_dot(vector, vector) + 1e-8))
+def _unit(vector: Tensor) -> Tensor:
+    return vector * ops.rsqrt(ops.sum(ops.square(vector), axis=-1, keepdims=True) + 1e-8)
 
 
 def _dihedral_sin_cos(a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> Tensor:
-    """Sine and cosine [..., 2] of the torsion about b-c, of four points [..., 3].
-
-    An angle whose atoms are missing, and stand as zeros, comes out as rounding
-    noise of unit length. DeepMind's network is fed that noise for templates
-    (it does not mask it), so every operation here is rounded in its order.
-    """
-    e0 = _robust_unit(c - b)
+    """Sine and cosine [..., 2] of the torsion about b-c, of four points [..., 3]."""
+    e0 = _unit(c - b)
     in_plane = a - c
-    e1 = _robust_unit(in_plane - _exact(_dot(in_plane, e0) * e0))
-    e2 = []
-    for i in range(3):
-        j, k = (i + 1) % 3, (i + 2) % 3
-        e2.append(_exact(e0[..., j] * e1[..., k]) - _exact(e0[..., k] * e1[..., j]))
-    e2 = ops.stack(e2, axis=-1)
+    e1 = _unit(in_plane - ops.sum(in_plane * e0, axis=-1, keepdims=True) * e0)
+    e2 = ops.cross(e0, e1)
     # In the frame (e0, e1, e2) with origin c, the fourth atom's y and z are cosine and sine.
-    cosine, sine = (_dot(axis, d) - _dot(axis, c) for axis in (e1, e2))
-    sin_cos = ops.concatenate([sine, cosine], axis=-1)
-    return sin_cos / _exact(ops.sqrt(_exact(sine * sine) + _exact(cosine * cosine) + 1e-8))
+    cosine, sine = (ops.sum(axis * (d - c), axis=-1) for axis in (e1, e2))
+    return _unit(ops.stack([sine, cosine], axis=-1))
 
 
 def atom37_to_torsion_angles(
-    aatype: Tensor, positions: Tensor, mask: Tensor, placeholder_for_undefined: bool = False
+    aatype: Tensor, positions: Tensor, mask: Tensor
 ) -> dict[str, Tensor]:
     """The seven torsion angles pre-omega, phi, psi, chi1-4 of every residue.
 
@@ -69,8 +50,6 @@ def atom37_to_torsion_angles(
     Args:
         aatype: [..., R], values above 20 count as unknown; positions: [..., R, 37, 3] Å;
         mask: [..., R, 37].
-        placeholder_for_undefined: put (sin, cos) = (1, 0) where an angle is undefined,
-            instead of what missing atoms happen to give.
 
     Returns `torsion_angles_sin_cos` and `alt_torsion_angles_sin_cos` [..., R, 7, 2]
     (the second with ambiguous chi angles turned by pi), `torsion_angles_mask` [..., R, 7].
@@ -104,11 +83,8 @@ def atom37_to_torsion_angles(
 
     turn = lookup(1.0 - 2.0 * chemistry.RIGID_GROUP_AMBIGUOUS[:, 1:], aatype)
     alternative = sin_cos * turn[..., None]
-    if placeholder_for_undefined:
-        defined = angle_mask[..., None]
-        placeholder = np.array([1.0, 0.0], np.float32) * (1.0 - defined)
-        sin_cos = sin_cos * defined + placeholder
-        alternative = alternative * defined + placeholder
+    defined = angle_mask[..., None] > 0
+    sin_cos, alternative = (ops.where(defined, x, _UNDEFINED) for x in (sin_cos, alternative))
     return {
         "torsion_angles_sin_cos": sin_cos,
         "alt_torsion_angles_sin_cos": alternative,

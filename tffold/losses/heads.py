@@ -61,9 +61,9 @@ def predicted_aligned_error_loss(
 ) -> dict[str, Tensor]:
     """Cross-entropy of the binned error of Cα j in frame i (supplement 1.9.7).
 
-    DISCREPANCY: as in DeepMind's code the first edge is zero, so the diagonal,
-    whose error is zero but for rounding, is in bin 0 or 1 as the compiler
-    happens to fuse the trajectory's scaling into the subtraction.
+    DISCREPANCY: the first edge is zero, so that bin 0 holds errors of exactly zero alone. In
+    DeepMind's code rounding decides which pairs of a residue with itself lie there, and a compiler
+    may turn them over. Here bin 1, the errors up to half an Å, holds them all.
     """
     frames = rigid.from_tensor_7(outputs["structure_module"]["final_affines"])
     true_frames = rigid.from_tensor_7(batch["backbone_affine_tensor"])
@@ -77,7 +77,7 @@ def predicted_aligned_error_loss(
         heads.predicted_aligned_error_max_bin,
         heads.predicted_aligned_error_num_bins - 1,
     )
-    true_bin = bin_index(error_sq, edges**2)
+    true_bin = ops.maximum(bin_index(error_sq, edges**2), 1)
     mask = batch["backbone_affine_mask"]
     error = softmax_cross_entropy(outputs["predicted_aligned_error"]["logits"], true_bin)
     loss = masked_mean(error, mask[:, None] * mask[None, :])

@@ -11,21 +11,14 @@ from tffold.config import ModelConfig
 from tffold.model.block_stack import BlockStack
 from tffold.model.embedders import ExtraMSAEmbedder, InputEmbedder
 from tffold.model.evoformer import EvoformerBlock
-from tffold.model.heads import (
-    DistogramHead,
-    LogitsHead,
-    PredictedLDDTHead,
-    distogram_breaks,
-    predicted_aligned_error_breaks,
-)
-from tffold.model.module import GROUP, Module, weight_seed
-from tffold.model.primitives import Linear, fold
+from tffold.model.heads import NUM_ATOM, Heads
+from tffold.model.module import GROUP, Module, Options, weight_seed
+from tffold.model.primitives import Linear, fold_key
 from tffold.model.recycling import RecyclingEmbedder
 from tffold.model.structure_module import StructureModule
 from tffold.model.templates import TemplateAngleEmbedder, TemplateEmbedding
 
 Tensor = Any
-NUM_ATOM = 37
 
 
 class EmbeddingsAndEvoformer(Module):
@@ -57,18 +50,18 @@ class EmbeddingsAndEvoformer(Module):
             if c.template.embed_torsion_angles:
                 self.template_angles = TemplateAngleEmbedder(c, GROUP + "template_angles")
         self.extra_msa_embedder = ExtraMSAEmbedder(c)
+        options = Options.of(c)
         extra_block = EvoformerBlock(
             c.extra_msa_stack,
             c.extra_msa_channel,
             c.pair_channel,
             is_extra_msa=True,
             name="extra_msa_stack",
-            slice_mib=c.slice_mib,
-            zero_init=c.zero_init,
             divide_first=c.outer_product_divides_first,
+            options=options,
         )
         self.extra_msa_stack = BlockStack(
-            extra_block, c.extra_msa_stack.num_block, GROUP + "extra_msa_loop", c.remat
+            extra_block, c.extra_msa_stack.num_block, GROUP + "extra_msa_loop", options
         )
         block = EvoformerBlock(
             c.evoformer,
@@ -76,12 +69,11 @@ class EmbeddingsAndEvoformer(Module):
             c.pair_channel,
             is_extra_msa=False,
             name="evoformer_iteration",
-            slice_mib=c.slice_mib,
-            zero_init=c.zero_init,
             divide_first=c.outer_product_divides_first,
+            options=options,
         )
         self.evoformer_stack = BlockStack(
-            block, c.evoformer.num_block, GROUP + "evoformer_loop", c.remat
+            block, c.evoformer.num_block, GROUP + "evoformer_loop", options
         )
         self.single_activations = Linear(c.msa_channel, c.single_channel, "single_activations")
 
@@ -106,18 +98,18 @@ class EmbeddingsAndEvoformer(Module):
         msa_mask = batch["msa_mask"]
         template = self.config.template
         if template.enabled:
-            pair += self.template_embedding(pair, batch, pair_mask, fold(key, 0))
+            pair += self.template_embedding(pair, batch, pair_mask, fold_key(key, 0))
         extra = self.extra_msa_embedder(
             batch["extra_msa"], feature("extra_has_deletion"), feature("extra_deletion_value")
         )
         _, pair = self.extra_msa_stack(
-            (extra, pair), (batch["extra_msa_mask"], pair_mask), fold(key, 1)
+            (extra, pair), (batch["extra_msa_mask"], pair_mask), fold_key(key, 1)
         )
         if template.enabled and template.embed_torsion_angles:
             rows, rows_mask = self.template_angles(batch, dtype=dtype)
             msa = ops.concatenate([msa, rows], axis=0)
             msa_mask = ops.concatenate([msa_mask, rows_mask], axis=0)
-        msa, pair = self.evoformer_stack((msa, pair), (msa_mask, pair_mask), fold(key, 2))
+        msa, pair = self.evoformer_stack((msa, pair), (msa_mask, pair_mask), fold_key(key, 2))
         outputs = {
             "single": self.single_activations(msa[0]),
             "pair": pair,
@@ -130,8 +122,8 @@ class EmbeddingsAndEvoformer(Module):
 class AlphaFoldIteration(Module):
     """One pass: trunk, structure module and heads (Algorithm 2, lines 5 to 21).
 
-        {m_si}, {z_ij}, {s_i} = EmbeddingsAndEvoformer(features, previous)         (5 to 17)
-        x_i^a = StructureModule({s_i}, {z_ij})                                     (21)
+    {m_si}, {z_ij}, {s_i} = EmbeddingsAndEvoformer(features, previous)         (5 to 17)
+    x_i^a = StructureModule({s_i}, {z_ij})                                     (21)
     """
 
     def __init__(self, config: ModelConfig):
@@ -139,22 +131,7 @@ class AlphaFoldIteration(Module):
         c = self.config = config
         self.evoformer = EmbeddingsAndEvoformer(c)
         self.structure_module = StructureModule(c)
-        heads, zero_init = c.heads, c.zero_init
-        self.distogram_head = DistogramHead(c)
-        self.masked_msa_head = LogitsHead(
-            c.msa_channel, heads.masked_msa_num_output, "masked_msa_head", zero_init
-        )
-        self.predicted_lddt_head = PredictedLDDTHead(c)
-        self.experimentally_resolved_head = LogitsHead(
-            c.single_channel, NUM_ATOM, "experimentally_resolved_head", zero_init
-        )
-        if heads.predicted_aligned_error:
-            self.predicted_aligned_error_head = LogitsHead(
-                c.pair_channel,
-                heads.predicted_aligned_error_num_bins,
-                "predicted_aligned_error_head",
-                zero_init,
-            )
+        self.heads = Heads(c)
 
     def call(
         self,
@@ -163,8 +140,8 @@ class AlphaFoldIteration(Module):
         key: Tensor | None = None,
         with_heads: bool = True,
     ) -> dict[str, Any]:
-        representations = self.evoformer(batch, previous, fold(key, 0))
-        return self.finish(representations, batch, fold(key, 1), with_heads)
+        representations = self.evoformer(batch, previous, fold_key(key, 0))
+        return self.finish(representations, batch, fold_key(key, 1), with_heads)
 
     def finish(
         self,
@@ -179,26 +156,7 @@ class AlphaFoldIteration(Module):
         )
         representations = representations | {"structure_module": structure.pop("act")}
         outputs = {"representations": representations, "structure_module": structure}
-        if not with_heads:
-            return outputs
-        heads = self.config.heads
-        outputs["distogram"] = {
-            "logits": self.distogram_head(representations["pair"]),
-            "bin_edges": distogram_breaks(heads),
-        }
-        outputs["masked_msa"] = {"logits": self.masked_msa_head(representations["msa"])}
-        outputs["predicted_lddt"] = {
-            "logits": self.predicted_lddt_head(representations["structure_module"])
-        }
-        outputs["experimentally_resolved"] = {
-            "logits": self.experimentally_resolved_head(representations["single"])
-        }
-        if heads.predicted_aligned_error:
-            outputs["predicted_aligned_error"] = {
-                "logits": self.predicted_aligned_error_head(representations["pair"]),
-                "breaks": predicted_aligned_error_breaks(heads),
-            }
-        return outputs
+        return outputs | self.heads(representations) if with_heads else outputs
 
 
 class AlphaFold(keras.Model):
@@ -296,7 +254,7 @@ class AlphaFold(keras.Model):
 
         def body(i: Tensor, previous: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
             outputs = self.alphafold_iteration(
-                select_pass(batch, i), previous, fold(seed, i), with_heads=False
+                select_pass(batch, i), previous, fold_key(seed, i), with_heads=False
             )
             return i + 1, next_previous(outputs)
 
@@ -322,8 +280,8 @@ class AlphaFold(keras.Model):
         """
         if num_recycle is None:
             num_recycle = batch["aatype"].shape[0] - 1
-        previous = self.recycle(batch, num_recycle, fold(seed, 0))
-        return self.one_pass(select_pass(batch, num_recycle), previous, fold(seed, 1))
+        previous = self.recycle(batch, num_recycle, fold_key(seed, 0))
+        return self.one_pass(select_pass(batch, num_recycle), previous, fold_key(seed, 1))
 
 
 def select_pass(batch: dict[str, Tensor], index: int | Tensor) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ from typing import Any
 from keras import ops
 
 from tffold.config import AttentionConfig
-from tffold.model.module import Module, glorot_uniform, ones, output_initializer, zeros
+from tffold.model.module import DEFAULT_OPTIONS, Module, Options, glorot_uniform, ones, zeros
 from tffold.model.primitives import project
 
 Tensor = Any
@@ -50,14 +50,14 @@ class Attention(Module):
         name: str = "attention",
         source_channel: int | None = None,
         gating: bool = True,
-        zero_init: bool = True,
+        options: Options = DEFAULT_OPTIONS,
     ):
         super().__init__(name)
         self.num_head = config.num_head
         self.head_dim = config.key_dim // config.num_head
         self.channel, self.output_channel = channel, output_channel
         self.source_channel = source_channel
-        self.gating, self.zero_init = gating, zero_init
+        self.gating, self.options = gating, options
 
     def make_weights(self) -> None:
         h, d = self.num_head, self.head_dim
@@ -68,7 +68,7 @@ class Attention(Module):
         if self.gating:
             self.gating_w = self.make("gating_w", (self.channel, h, d), zeros)
             self.gating_b = self.make("gating_b", (h, d), ones)
-        output = output_initializer(self.zero_init)
+        output = self.options.output_initializer
         self.output_w = self.make("output_w", (h, d, self.output_channel), output)
         self.output_b = self.make("output_b", (self.output_channel,), zeros)
 
@@ -77,7 +77,7 @@ class Attention(Module):
         h, d = self.num_head, self.head_dim
         width = len(variables)
         # [c, h, d] each -> [c, width * h * d]
-        kernels = [ops.reshape(self.read(v, x.dtype), (x.shape[-1], h * d)) for v in variables]
+        kernels = [ops.reshape(ops.cast(v, x.dtype), (x.shape[-1], h * d)) for v in variables]
         y = project(x, ops.concatenate(kernels, axis=-1))
         # [..., n, width * h * d] -> [..., n, width, h, d]
         y = ops.reshape(y, (*y.shape[:-1], width, h, d))
@@ -112,14 +112,14 @@ class Attention(Module):
         y = ops.matmul(softmax32(logits, x.dtype), v)
         if self.gating:
             # [h, d] -> [h, 1, d]
-            gate_b = ops.expand_dims(self.read(self.gating_b, x.dtype), 1)
+            gate_b = ops.expand_dims(ops.cast(self.gating_b, x.dtype), 1)
             y = y * ops.sigmoid(gate[0] + gate_b)
         # [..., h, q, d] -> [..., q, h * d]
         y = ops.swapaxes(y, -2, -3)
         y = ops.reshape(y, (*y.shape[:-2], self.num_head * self.head_dim))
         # [h, d, c] -> [h * d, c]
-        output_w = ops.reshape(self.read(self.output_w, x.dtype), (-1, self.output_channel))
-        return project(y, output_w) + self.read(self.output_b, x.dtype)
+        output_w = ops.reshape(ops.cast(self.output_w, x.dtype), (-1, self.output_channel))
+        return project(y, output_w) + ops.cast(self.output_b, x.dtype)
 
 
 class GlobalAttention(Module):
@@ -142,12 +142,12 @@ class GlobalAttention(Module):
         config: AttentionConfig,
         channel: int,
         name: str = "attention",
-        zero_init: bool = True,
+        options: Options = DEFAULT_OPTIONS,
     ):
         super().__init__(name)
         self.num_head = config.num_head
         self.head_dim = config.key_dim // config.num_head
-        self.channel, self.zero_init = channel, zero_init
+        self.channel, self.options = channel, options
 
     def make_weights(self) -> None:
         c, h, d = self.channel, self.num_head, self.head_dim
@@ -156,22 +156,22 @@ class GlobalAttention(Module):
         self.value_w = self.make("value_w", (c, d), glorot_uniform)
         self.gating_w = self.make("gating_w", (c, h, d), zeros)
         self.gating_b = self.make("gating_b", (h, d), ones)
-        self.output_w = self.make("output_w", (h, d, c), output_initializer(self.zero_init))
+        self.output_w = self.make("output_w", (h, d, c), self.options.output_initializer)
         self.output_b = self.make("output_b", (c,), zeros)
 
     def call(self, x: Tensor, mask: Tensor) -> Tensor:
         c, h, d = self.channel, self.num_head, self.head_dim
         # [c, h, d] -> [c, h * d]
-        query_w = ops.reshape(self.read(self.query_w, x.dtype), (c, h * d))
-        gating_w = ops.reshape(self.read(self.gating_w, x.dtype), (c, h * d))
-        output_w = ops.reshape(self.read(self.output_w, x.dtype), (h * d, c))
+        query_w = ops.reshape(ops.cast(self.query_w, x.dtype), (c, h * d))
+        gating_w = ops.reshape(ops.cast(self.gating_w, x.dtype), (c, h * d))
+        output_w = ops.reshape(ops.cast(self.output_w, x.dtype), (h * d, c))
         weights = ops.cast(ops.expand_dims(mask, -1), "float32")  # [..., n, 1]
         total = ops.sum(weights, axis=-2) + 1e-10
         mean = ops.cast(ops.sum(weights * ops.cast(x, "float32"), axis=-2) / total, x.dtype)
         # [..., h * d] -> [..., h, d]
         q = project(mean, query_w) * d**-0.5
         q = ops.reshape(q, (*q.shape[:-1], h, d))
-        source_w = [self.read(v, x.dtype) for v in (self.key_w, self.value_w)]
+        source_w = [ops.cast(v, x.dtype) for v in (self.key_w, self.value_w)]
         k, v = ops.split(project(x, ops.concatenate(source_w, axis=-1)), 2, axis=-1)
         # [..., h, d] x [..., d, n] -> [..., h, n]
         logits = ops.cast(ops.matmul(q, ops.swapaxes(k, -1, -2)), "float32")
@@ -180,6 +180,6 @@ class GlobalAttention(Module):
         # [..., h, d] -> [..., 1, h * d]
         y = ops.reshape(y, (*y.shape[:-2], 1, h * d))
         # [h, d] -> [h * d]
-        gate_b = ops.reshape(self.read(self.gating_b, x.dtype), (h * d,))
+        gate_b = ops.reshape(ops.cast(self.gating_b, x.dtype), (h * d,))
         y = y * ops.sigmoid(project(x, gating_w) + gate_b)
-        return project(y, output_w) + self.read(self.output_b, x.dtype)
+        return project(y, output_w) + ops.cast(self.output_b, x.dtype)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tffold.model.module import Module, bound, stacked
-from tffold.model.primitives import fold
+from tffold.model.module import DEFAULT_OPTIONS, Module, OnlyTheseWeights, Options, stacked
+from tffold.model.primitives import fold_key
 from tffold.model.recompute import recomputing_loop
 
 Tensor = Any
@@ -24,9 +24,11 @@ class BlockStack(Module):
     unrolled and everything is kept.
     """
 
-    def __init__(self, block: Module, num_block: int, name: str, remat: bool = True):
+    def __init__(
+        self, block: Module, num_block: int, name: str, options: Options = DEFAULT_OPTIONS
+    ):
         super().__init__(name)
-        self.block, self.num_block, self.remat = block, num_block, remat
+        self.block, self.num_block, self.remat = block, num_block, options.remat
 
     def build(self, input_shape: Any = None) -> None:
         with stacked(self.num_block):
@@ -39,13 +41,13 @@ class BlockStack(Module):
         key: Tensor | None = None,
     ) -> tuple[Tensor, ...]:
         variables = self.block.trainable_variables
-        weights = [self.read(v) for v in variables]
+        weights = [v.value for v in variables]
         if self.num_block == 0:
             return state
 
         def run_block(i: Tensor, state: tuple, weights: tuple, _: tuple) -> tuple[tuple, tuple]:
-            with bound(variables, weights):
-                return tuple(self.block(state, tuple(constants), fold(key, i))), ()
+            with OnlyTheseWeights(variables, weights):
+                return tuple(self.block(state, tuple(constants), fold_key(key, i))), ()
 
         if self.remat:
             state, _ = recomputing_loop(run_block, self.num_block, state, stacked=weights)

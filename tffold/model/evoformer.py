@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tffold.config import StackConfig
-from tffold.model.module import Module
+from tffold.model.module import DEFAULT_OPTIONS, Module, Options
 from tffold.model.msa_attention import (
     MSAColumnAttention,
     MSAColumnGlobalAttention,
@@ -46,41 +46,41 @@ class EvoformerBlock(Module):
         pair_channel: int,
         is_extra_msa: bool,
         name: str,
-        slice_mib: int = 0,
-        zero_init: bool = True,
         divide_first: bool = False,
+        options: Options = DEFAULT_OPTIONS,
     ):
         super().__init__(name)
         c = self.config = config
-        options = {"zero_init": zero_init, "slice_mib": slice_mib}
         self.row_attention = MSARowAttentionWithPairBias(
-            c.msa_row_attention, msa_channel, pair_channel, **options
+            c.msa_row_attention, msa_channel, pair_channel, options=options
         )
         column = MSAColumnGlobalAttention if is_extra_msa else MSAColumnAttention
-        self.column_attention = column(c.msa_column_attention, msa_channel, **options)
+        self.column_attention = column(c.msa_column_attention, msa_channel, options=options)
         self.msa_transition = Transition(
-            msa_channel, c.msa_transition_factor, "msa_transition", **options
+            msa_channel, c.msa_transition_factor, "msa_transition", options=options
         )
         self.outer_product_mean = OuterProductMean(
             msa_channel,
             c.outer_product_channel,
             pair_channel,
             divide_first=divide_first,
-            **options,
+            options=options,
         )
         hidden = c.triangle_multiplication_channel
-        self.multiplication_outgoing = TriangleMultiplication(pair_channel, hidden, True, zero_init)
+        self.multiplication_outgoing = TriangleMultiplication(
+            pair_channel, hidden, True, options=options
+        )
         self.multiplication_incoming = TriangleMultiplication(
-            pair_channel, hidden, False, zero_init
+            pair_channel, hidden, False, options=options
         )
         self.attention_starting = TriangleAttention(
-            c.triangle_attention, pair_channel, True, **options
+            c.triangle_attention, pair_channel, True, options=options
         )
         self.attention_ending = TriangleAttention(
-            c.triangle_attention, pair_channel, False, **options
+            c.triangle_attention, pair_channel, False, options=options
         )
         self.pair_transition = Transition(
-            pair_channel, c.pair_transition_factor, "pair_transition", **options
+            pair_channel, c.pair_transition_factor, "pair_transition", options=options
         )
 
     def call(

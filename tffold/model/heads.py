@@ -1,16 +1,18 @@
-"""The heads: logits from the representations (supplement 1.9)."""
+"""THE heads table: what each head is made of and reads (supplement 1.9)."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from keras import ops
 
 from tffold.config import HeadsConfig, ModelConfig
-from tffold.model.module import Module, he_normal, output_initializer
+from tffold.model.module import GROUP, Module, Options, he_normal
 from tffold.model.primitives import LayerNorm, Linear
 
 Tensor = Any
+NUM_ATOM = 37
 
 
 class LogitsHead(Module):
@@ -19,9 +21,9 @@ class LogitsHead(Module):
     [..., c] -> logits [..., num_output]; the losses and the metrics take the softmax or sigmoid.
     """
 
-    def __init__(self, channel: int, num_output: int, name: str, zero_init: bool):
+    def __init__(self, channel: int, num_output: int, name: str, options: Options):
         super().__init__(name)
-        self.logits = Linear(channel, num_output, "logits", output_initializer(zero_init))
+        self.logits = Linear(channel, num_output, "logits", options.output_initializer)
 
     def call(self, x: Tensor) -> Tensor:
         return self.logits(x)
@@ -39,7 +41,7 @@ class DistogramHead(Module):
             config.pair_channel,
             config.heads.distogram_num_bins,
             "half_logits",
-            output_initializer(config.zero_init),
+            Options.of(config).output_initializer,
         )
 
     def call(self, pair: Tensor) -> Tensor:
@@ -66,7 +68,7 @@ class PredictedLDDTHead(Module):
             d,
             config.heads.predicted_lddt_num_bins,
             "logits",
-            output_initializer(config.zero_init),
+            Options.of(config).output_initializer,
         )
 
     def call(self, act: Tensor) -> Tensor:
@@ -84,3 +86,69 @@ def predicted_aligned_error_breaks(config: HeadsConfig) -> Tensor:
     """The inner bin edges of the predicted aligned error in Å, [63]."""
     last = config.predicted_aligned_error_max_bin
     return ops.linspace(0.0, last, config.predicted_aligned_error_num_bins - 1)
+
+
+class Head(NamedTuple):
+    """One row of the table.
+
+    ``make(config)`` makes the layer, None where the configuration has it off; ``reads`` names the
+    representation it is given; ``edges(heads)`` are its inner bin edges in Å, which go out beside
+    the logits under ``edges_name``.
+    """
+
+    make: Callable[[ModelConfig], Module | None]
+    reads: str
+    edges_name: str = ""
+    edges: Callable[[HeadsConfig], Tensor] | None = None
+
+
+def _masked_msa(config: ModelConfig) -> Module:
+    num_output = config.heads.masked_msa_num_output
+    return LogitsHead(config.msa_channel, num_output, "masked_msa_head", Options.of(config))
+
+
+def _experimentally_resolved(config: ModelConfig) -> Module:
+    name = "experimentally_resolved_head"
+    return LogitsHead(config.single_channel, NUM_ATOM, name, Options.of(config))
+
+
+def _predicted_aligned_error(config: ModelConfig) -> Module | None:
+    if not config.heads.predicted_aligned_error:
+        return None
+    num_output = config.heads.predicted_aligned_error_num_bins
+    name = "predicted_aligned_error_head"
+    return LogitsHead(config.pair_channel, num_output, name, Options.of(config))
+
+
+# Under their names the outputs, and the losses in ``tffold.losses.table``, are found.
+HEADS: dict[str, Head] = {
+    "distogram": Head(DistogramHead, "pair", "bin_edges", distogram_breaks),
+    "masked_msa": Head(_masked_msa, "msa"),
+    "predicted_lddt": Head(PredictedLDDTHead, "structure_module"),
+    "experimentally_resolved": Head(_experimentally_resolved, "single"),
+    "predicted_aligned_error": Head(
+        _predicted_aligned_error, "pair", "breaks", predicted_aligned_error_breaks
+    ),
+}
+
+
+class Heads(Module):
+    """All heads that a configuration has on.
+
+    Representations by name -> by head's name ``logits`` and, of binned distances, their edges.
+    """
+
+    def __init__(self, config: ModelConfig):
+        super().__init__(GROUP + "heads")
+        self.config = config.heads
+        made = {name: row.make(config) for name, row in HEADS.items()}
+        self.layers = {name: layer for name, layer in made.items() if layer is not None}
+
+    def call(self, representations: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+        outputs = {}
+        for name, layer in self.layers.items():
+            row = HEADS[name]
+            outputs[name] = {"logits": layer(representations[row.reads])}
+            if row.edges is not None:
+                outputs[name][row.edges_name] = row.edges(self.config)
+        return outputs

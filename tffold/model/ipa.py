@@ -10,7 +10,7 @@ from keras import ops
 from tffold.config import StructureModuleConfig
 from tffold.geometry.rigid import Rigid, apply, expand, invert_apply
 from tffold.model.attention import softmax32
-from tffold.model.module import Module, constant, output_initializer
+from tffold.model.module import DEFAULT_OPTIONS, Module, Options, constant
 from tffold.model.primitives import Linear
 
 Tensor = Any
@@ -52,7 +52,7 @@ class InvariantPointAttention(Module):
         config: StructureModuleConfig,
         single_channel: int,
         pair_channel: int,
-        zero_init: bool = True,
+        options: Options = DEFAULT_OPTIONS,
     ):
         super().__init__("invariant_point_attention")
         c = self.config = config
@@ -66,7 +66,7 @@ class InvariantPointAttention(Module):
         self.attention_2d = Linear(pair_channel, h, "attention_2d")
         features = h * (c.num_scalar_v + 4 * c.num_point_v + pair_channel)
         self.output_projection = Linear(
-            features, single_channel, "output_projection", output_initializer(zero_init)
+            features, single_channel, "output_projection", options.output_initializer
         )
 
     def make_weights(self) -> None:
@@ -101,7 +101,8 @@ class InvariantPointAttention(Module):
         logits = ops.matmul(q * scalar_weight, ops.swapaxes(k, -1, -2))
         # [i, 1, h, p, 3] - [1, j, h, p, 3] -> [i, j, h]
         distance_sq = ops.sum(ops.square(q_points[:, None] - k_points[None]), axis=(-1, -2))
-        head_weight = point_weight * ops.softplus(self.read(self.trainable_point_weights))
+        head_weight = ops.convert_to_tensor(self.trainable_point_weights)
+        head_weight = point_weight * ops.softplus(head_weight)
         pair_logits = pair_weight * self.attention_2d(pair) - 0.5 * head_weight * distance_sq
         # [i, j, h] -> [h, i, j]
         logits = logits + ops.transpose(pair_logits, (2, 0, 1))

@@ -7,17 +7,19 @@ import math
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any
 
 import keras
 from keras import ops
+
+from tffold.config import ModelConfig
 
 Tensor = Any
 Initializer = Callable[[tuple[int, ...], int], Tensor]
 
 GROUP = "group-"  # starts the name of a module that DeepMind's parameter names do not show
 
-_BINDING: ContextVar[dict[int, Tensor] | None] = ContextVar("binding", default=None)
 _NUM_BLOCK: ContextVar[int | None] = ContextVar("num_block", default=None)
 _SEED: ContextVar[int] = ContextVar("seed", default=0)
 
@@ -42,16 +44,53 @@ def stacked(num_block: int) -> Iterator[None]:
         _NUM_BLOCK.reset(token)
 
 
-@contextlib.contextmanager
-def bound(variables: Sequence[keras.Variable], values: Sequence[Tensor]) -> Iterator[None]:
-    """Within, modules read ``values`` in place of ``variables`` (one block of a stack)."""
-    binding = dict(_BINDING.get() or {})
-    binding.update({id(v): x for v, x in zip(variables, values, strict=True)})
-    token = _BINDING.set(binding)
-    try:
-        yield
-    finally:
-        _BINDING.reset(token)
+class OnlyTheseWeights(keras.StatelessScope):
+    """Within, layers read ``values`` in place of ``variables``, and no other variable.
+
+    Loops run their bodies in it: a loop's gradient reaches what it was handed and nothing that
+    its body reads besides, so that a weight left out would silently get none. Here it raises. A
+    value may be one block's slice of a stacked variable.
+    """
+
+    def __init__(self, variables: Sequence[keras.Variable], values: Sequence[Tensor]):
+        super().__init__()
+        for variable, value in zip(variables, values, strict=True):
+            self.add_update((variable, value))
+
+    def get_current_value(self, variable: keras.Variable) -> Tensor:
+        value = super().get_current_value(variable)
+        if value is None:
+            raise ValueError(
+                f"the weight '{variable.path}' is read in a loop that was not handed it, and would "
+                "get no gradient; name the module that owns it where the loop is made"
+            )
+        return value
+
+
+@dataclass(frozen=True)
+class Options:
+    """What every layer needs to know of how the network starts and runs.
+
+    ``zero_init``: layers that end a residual branch or make logits start at zero (supplement
+    1.11.4). ``slice_mib``: MiB of a layer's largest intermediate that are made at a time, 0: all
+    at once. ``remat``: the backward pass recomputes each block (supplement 1.11.8).
+    """
+
+    zero_init: bool = True
+    slice_mib: int = 0
+    remat: bool = True
+
+    @classmethod
+    def of(cls, config: ModelConfig) -> Options:
+        return cls(config.zero_init, config.slice_mib, config.remat)
+
+    @property
+    def output_initializer(self) -> Initializer:
+        """Of a layer that ends a residual branch or makes logits."""
+        return zeros if self.zero_init else lecun_output
+
+
+DEFAULT_OPTIONS = Options()
 
 
 def parameter_key(path: str) -> str:
@@ -95,15 +134,6 @@ class Module(keras.layers.Layer):
         full_shape = shape if num_block is None else (num_block, *shape)
         return self.add_weight(name=name, shape=full_shape, initializer=initial_value)
 
-    def read(self, variable: keras.Variable, dtype: Any = None) -> Tensor:
-        """The weight's value here: the current block's slice inside a stack."""
-        binding = _BINDING.get()
-        if binding is not None and id(variable) in binding:
-            value = binding[id(variable)]
-        else:
-            value = ops.convert_to_tensor(variable)
-        return value if dtype is None else ops.cast(value, dtype)
-
 
 def zeros(shape: tuple[int, ...], seed: int) -> Tensor:
     return ops.zeros(shape, "float32")
@@ -142,11 +172,6 @@ def glorot_uniform(shape: tuple[int, ...], seed: int) -> Tensor:
 
 def normal(stddev: float) -> Initializer:
     return lambda shape, seed: keras.initializers.RandomNormal(0.0, stddev, seed)(shape)
-
-
-def output_initializer(zero_init: bool) -> Initializer:
-    """Layers that end a residual branch or make logits start at zero (supplement 1.11.4)."""
-    return zeros if zero_init else lecun_output
 
 
 def lecun_output(shape: tuple[int, ...], seed: int) -> Tensor:

@@ -9,7 +9,7 @@ from keras import ops
 
 from tffold.config import AttentionConfig
 from tffold.model.attention import Attention, GlobalAttention, mask_bias
-from tffold.model.module import Module, he_normal, normal, output_initializer
+from tffold.model.module import DEFAULT_OPTIONS, Module, Options, he_normal, normal
 from tffold.model.primitives import LayerNorm, Linear, project
 from tffold.model.slicing import sliced
 
@@ -47,15 +47,14 @@ class MSARowAttentionWithPairBias(Module):
         channel: int,
         pair_channel: int,
         name: str = "msa_row_attention_with_pair_bias",
-        slice_mib: int = 0,
-        **options: Any,
+        options: Options = DEFAULT_OPTIONS,
     ):
         super().__init__(name)
         self.pair_channel, self.num_head = pair_channel, config.num_head
-        self.slice_mib = slice_mib
+        self.slice_mib = options.slice_mib
         self.query_norm = LayerNorm(channel, "query_norm")
         self.feat_2d_norm = LayerNorm(pair_channel, "feat_2d_norm")
-        self.attention = Attention(config, channel, channel, **options)
+        self.attention = Attention(config, channel, channel, options=options)
 
     def make_weights(self) -> None:
         shape = (self.pair_channel, self.num_head)
@@ -63,7 +62,7 @@ class MSARowAttentionWithPairBias(Module):
 
     def call(self, msa: Tensor, mask: Tensor, pair: Tensor) -> Tensor:
         pair = self.feat_2d_norm(pair)
-        pair_bias = heads_first(pair, self.read(self.feat_2d_weights, pair.dtype))
+        pair_bias = heads_first(pair, ops.cast(self.feat_2d_weights, pair.dtype))
 
         def attend(msa: Tensor, mask: Tensor, pair_bias: Tensor) -> Tensor:
             # [s, j] -> [s, 1, 1, j]
@@ -72,12 +71,11 @@ class MSARowAttentionWithPairBias(Module):
 
         num_res = msa.shape[1]
         return sliced(
-            self,
+            (self.query_norm, self.attention),
             attend,
             (msa,),
             (mask,),
             (pair_bias,),
-            variables=[*self.query_norm.variables, *self.attention.variables],
             row_size=self.num_head * num_res * num_res,
             slice_mib=self.slice_mib,
         )
@@ -96,11 +94,10 @@ def by_column(
     """
     # [s, i, c] -> [i, s, c]
     columns = sliced(
-        module,
+        (module,),
         attend,
         (ops.swapaxes(msa, 0, 1),),
         (ops.swapaxes(mask, 0, 1),),
-        variables=module.variables,
         row_size=column_size,
         slice_mib=module.slice_mib,
     )
@@ -127,13 +124,12 @@ class MSAColumnAttention(Module):
         config: AttentionConfig,
         channel: int,
         name: str = "msa_column_attention",
-        slice_mib: int = 0,
-        **options: Any,
+        options: Options = DEFAULT_OPTIONS,
     ):
         super().__init__(name)
-        self.num_head, self.slice_mib = config.num_head, slice_mib
+        self.num_head, self.slice_mib = config.num_head, options.slice_mib
         self.query_norm = LayerNorm(channel, "query_norm")
-        self.attention = Attention(config, channel, channel, **options)
+        self.attention = Attention(config, channel, channel, options=options)
 
     def call(self, msa: Tensor, mask: Tensor) -> Tensor:
         def attend(columns: Tensor, mask: Tensor) -> Tensor:
@@ -160,13 +156,12 @@ class MSAColumnGlobalAttention(Module):
         config: AttentionConfig,
         channel: int,
         name: str = "msa_column_global_attention",
-        slice_mib: int = 0,
-        **options: Any,
+        options: Options = DEFAULT_OPTIONS,
     ):
         super().__init__(name)
-        self.key_dim, self.slice_mib = config.key_dim, slice_mib
+        self.key_dim, self.slice_mib = config.key_dim, options.slice_mib
         self.query_norm = LayerNorm(channel, "query_norm")
-        self.attention = GlobalAttention(config, channel, **options)
+        self.attention = GlobalAttention(config, channel, options=options)
 
     def call(self, msa: Tensor, mask: Tensor) -> Tensor:
         def attend(columns: Tensor, mask: Tensor) -> Tensor:
@@ -189,15 +184,13 @@ class Transition(Module):
     reach unmasked ones through it.
     """
 
-    def __init__(
-        self, channel: int, factor: int, name: str, slice_mib: int = 0, zero_init: bool = True
-    ):
+    def __init__(self, channel: int, factor: int, name: str, options: Options = DEFAULT_OPTIONS):
         super().__init__(name)
-        self.slice_mib = slice_mib
+        self.slice_mib = options.slice_mib
         hidden = self.hidden = channel * factor
         self.input_layer_norm = LayerNorm(channel, "input_layer_norm")
         self.transition1 = Linear(channel, hidden, "transition1", he_normal)
-        self.transition2 = Linear(hidden, channel, "transition2", output_initializer(zero_init))
+        self.transition2 = Linear(hidden, channel, "transition2", options.output_initializer)
 
     def call(self, x: Tensor) -> Tensor:
         def perceptron(x: Tensor) -> Tensor:
@@ -206,10 +199,9 @@ class Transition(Module):
         # [..., j, c] -> [n, j, c]
         rows = ops.reshape(x, (-1, *x.shape[-2:]))
         result = sliced(
-            self,
+            (self,),
             perceptron,
             (rows,),
-            variables=self.variables,
             row_size=x.shape[-2] * self.hidden,
             slice_mib=self.slice_mib,
         )

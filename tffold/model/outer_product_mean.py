@@ -6,7 +6,7 @@ from typing import Any
 
 from keras import ops
 
-from tffold.model.module import Module, output_initializer, zeros
+from tffold.model.module import DEFAULT_OPTIONS, Module, Options, zeros
 from tffold.model.primitives import LayerNorm, Linear
 from tffold.model.slicing import sliced
 
@@ -39,14 +39,13 @@ class OuterProductMean(Module):
         outer_channel: int,
         pair_channel: int,
         name: str = "outer_product_mean",
-        slice_mib: int = 0,
-        zero_init: bool = True,
         divide_first: bool = False,
+        options: Options = DEFAULT_OPTIONS,
     ):
         super().__init__(name)
-        self.slice_mib = slice_mib
+        self.options = options
         self.outer_channel, self.pair_channel = outer_channel, pair_channel
-        self.zero_init, self.divide_first = zero_init, divide_first
+        self.divide_first = divide_first
         self.layer_norm_input = LayerNorm(channel, "layer_norm_input")
         self.left_projection = Linear(channel, outer_channel, "left_projection")
         self.right_projection = Linear(channel, outer_channel, "right_projection")
@@ -54,7 +53,7 @@ class OuterProductMean(Module):
     def make_weights(self) -> None:
         c = self.outer_channel
         self.output_w = self.make(
-            "output_w", (c, c, self.pair_channel), output_initializer(self.zero_init)
+            "output_w", (c, c, self.pair_channel), self.options.output_initializer
         )
         self.output_b = self.make("output_b", (self.pair_channel,), zeros)
 
@@ -78,26 +77,25 @@ class OuterProductMean(Module):
             outer = ops.transpose(ops.reshape(outer, (rows, c, num_res, c)), (0, 2, 1, 3))
             outer = ops.reshape(outer, (rows * num_res, c * c))
             # [c, d, z] -> [c * d, z]
-            output_w = ops.reshape(self.read(self.output_w, msa.dtype), (c * c, self.pair_channel))
+            output_w = ops.reshape(ops.cast(self.output_w, msa.dtype), (c * c, self.pair_channel))
             pair = ops.matmul(outer, output_w)
             if not self.divide_first:
-                pair += self.read(self.output_b, msa.dtype)
+                pair += ops.cast(self.output_b, msa.dtype)
             # [i * j, z] -> [i, j, z]
             return ops.reshape(pair, (rows, num_res, self.pair_channel))
 
         pair = sliced(
-            self,
+            (self,),
             product,
             (left,),
             shared=(right,),
-            variables=[self.output_w, *([] if self.divide_first else [self.output_b])],
             row_size=num_res * c * c,
-            slice_mib=self.slice_mib,
+            slice_mib=self.options.slice_mib,
             row_shape=(num_res, self.pair_channel),
         )
         mask32 = ops.cast(mask, "float32")
         norm = ops.matmul(ops.transpose(mask32), mask32)[:, :, None]
         mean = ops.cast(pair, "float32") / (NORM_EPSILON + norm)
         if self.divide_first:  # a linear map without its bias can as well come before
-            mean += self.read(self.output_b, "float32")
+            mean += ops.cast(self.output_b, "float32")
         return ops.cast(mean, msa.dtype)

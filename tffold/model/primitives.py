@@ -44,7 +44,7 @@ class Linear(Module):
         self.bias = self.make("bias", self.shape[1:], self.bias_initializer)
 
     def call(self, x: Tensor) -> Tensor:
-        return project(x, self.read(self.kernel, x.dtype)) + self.read(self.bias, x.dtype)
+        return project(x, ops.cast(self.kernel, x.dtype)) + ops.cast(self.bias, x.dtype)
 
 
 def layer_norm(x: Tensor, scale: Tensor, offset: Tensor, axis: int = -1) -> Tensor:
@@ -75,7 +75,7 @@ class LayerNorm(Module):
         self.offset = self.make("offset", (self.channel,), zeros)
 
     def call(self, x: Tensor) -> Tensor:
-        return layer_norm(x, self.read(self.scale), self.read(self.offset))
+        return layer_norm(x, ops.convert_to_tensor(self.scale), ops.convert_to_tensor(self.offset))
 
 
 class _Seed(keras.random.SeedGenerator):
@@ -88,7 +88,7 @@ class _Seed(keras.random.SeedGenerator):
         return self._tensor
 
 
-def fold(key: Tensor | None, number: int | Tensor) -> Tensor | None:
+def fold_key(key: Tensor | None, number: int | Tensor) -> Tensor | None:
     """A new key, int32 [2], for the sub-stream ``number`` of ``key``; None stays None."""
     if key is None:
         return None

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from tffold.model.module import Module, bound
+from tffold.model.module import Module, OnlyTheseWeights
 from tffold.model.recompute import recomputing_loop
 
 Tensor = Any
@@ -25,13 +25,12 @@ def num_slices(num_row: int, row_bytes: int, slice_mib: int) -> int:
 
 
 def sliced(
-    module: Module,
+    modules: Sequence[Module],
     function: Callable[..., Tensor],
     rows: Sequence[Tensor],
     beside: Sequence[Tensor] = (),
     shared: Sequence[Tensor] = (),
     *,
-    variables: Sequence[keras.Variable],
     row_size: int,
     slice_mib: int,
     row_shape: Sequence[int] | None = None,
@@ -42,12 +41,11 @@ def sliced(
     The gradient recomputes each slice, so what ``function`` makes on the way is never kept.
 
     Args:
-      module: reads the ``variables``.
+      modules: all of which ``function`` reads weights; reading another's raises.
       function: its result is [n, *row_shape].
       rows: differentiable tensors [n, ...].
       beside: tensors [n, ...] without gradient.
       shared: differentiable tensors that every slice needs whole.
-      variables: the weights that ``function`` reads.
       row_size: elements of the largest intermediate of one row.
       slice_mib: MiB that this intermediate may take; 0: no slices.
       row_shape, dtype: of the result's rows; default: those of the first of ``rows``.
@@ -60,6 +58,7 @@ def sliced(
     shape = tuple(rows[0].shape[1:] if row_shape is None else row_shape)
     dtype = keras.backend.standardize_dtype(dtype or rows[0].dtype)
     num_shared = len(shared)
+    variables = [v for module in modules for v in module.trainable_variables]
     # [n, ...] -> [slices, n / slices, ...]
     rows, beside = (
         [ops.reshape(x, (count, size, *x.shape[1:])) for x in xs] for xs in (rows, beside)
@@ -67,10 +66,10 @@ def sliced(
 
     def body(i: Tensor, _: tuple, slices: tuple, whole: tuple) -> tuple[tuple, tuple]:
         others = [ops.take(x, i, axis=0) for x in beside]
-        with bound(variables, whole[num_shared:]):
+        with OnlyTheseWeights(variables, whole[num_shared:]):
             return (), (function(*slices, *others, *whole[:num_shared]),)
 
-    weights = [module.read(v) for v in variables]
+    weights = [v.value for v in variables]
     spec = ((size, *shape), dtype)
     _, (results,) = recomputing_loop(body, count, (), rows, (*shared, *weights), (spec,))
     # [slices, n / slices, ...] -> [n, ...]

@@ -17,8 +17,8 @@ from tffold.geometry.rigid import (
     stop_rotation_gradient,
 )
 from tffold.model.ipa import InvariantPointAttention
-from tffold.model.module import Module, bound, he_normal, lecun_normal, output_initializer
-from tffold.model.primitives import LayerNorm, Linear, dropout, dropout_masks, fold
+from tffold.model.module import Module, OnlyTheseWeights, Options, he_normal, lecun_normal
+from tffold.model.primitives import LayerNorm, Linear, dropout, dropout_masks, fold_key
 from tffold.model.recompute import recomputing_loop
 
 Tensor = Any
@@ -48,7 +48,7 @@ class TorsionAngles(Module):
         c, d = config.single_channel, config.structure_module.torsion_channel
         self.input_projection = Linear(c, d, "input_projection")
         self.input_projection_1 = Linear(c, d, "input_projection_1")
-        output = output_initializer(config.zero_init)
+        output = Options.of(config).output_initializer
         self.blocks = []
         for i in range(config.structure_module.num_torsion_resblock):
             suffix = f"_{i}" if i else ""
@@ -87,19 +87,19 @@ class FoldIteration(Module):
         super().__init__("fold_iteration")
         c_s, c = config.single_channel, config.structure_module
         self.config = c
-        zero_init = config.zero_init
+        options = Options.of(config)
         self.invariant_point_attention = InvariantPointAttention(
-            c, c_s, config.pair_channel, zero_init
+            c, c_s, config.pair_channel, options
         )
         self.attention_layer_norm = LayerNorm(c_s, "attention_layer_norm")
         self.transitions = []
         for i in range(c.num_layer_in_transition):
             last = i == c.num_layer_in_transition - 1
-            initializer = output_initializer(zero_init) if last else he_normal
+            initializer = options.output_initializer if last else he_normal
             suffix = f"_{i}" if i else ""
             self.transitions.append(Linear(c_s, c_s, "transition" + suffix, initializer))
         self.transition_layer_norm = LayerNorm(c_s, "transition_layer_norm")
-        self.affine_update = Linear(c_s, 6, "affine_update", output_initializer(zero_init))
+        self.affine_update = Linear(c_s, 6, "affine_update", options.output_initializer)
         self.rigid_sidechain = TorsionAngles(config)
 
     def call(
@@ -175,15 +175,15 @@ class StructureModule(Module):
             initial, pair, *weights = shared
             # No gradient through orientations from layer to layer (Algorithm 20, line 20).
             affine = stop_rotation_gradient(quat_affine(quat, trans, normalize=False))
-            with bound(variables, weights):
+            with OnlyTheseWeights(variables, weights):
                 act, affine, angles = self.fold_iteration(
-                    act, initial, pair, affine, batch["seq_mask"], fold(key, i)
+                    act, initial, pair, affine, batch["seq_mask"], fold_key(key, i)
                 )
             return (act, affine.quat, affine.trans), (affine.quat, affine.trans, angles)
 
         identity = quat_affine_identity((num_res,))
         state = (act, identity.quat, identity.trans)
-        shared = (initial, pair, *(self.read(v) for v in variables))
+        shared = (initial, pair, *(v.value for v in variables))
         if self.remat:
             shapes = ((num_res, 4), (num_res, 3), (num_res, NUM_TORSION, 2))
             specs = [(shape, "float32") for shape in shapes]
@@ -199,11 +199,8 @@ class StructureModule(Module):
             quat, trans, unnormalized = (ops.stack(xs) for xs in zip(*layers, strict=True))
 
         # Everything from here on has a leading layer axis.
-        # Scaled last and as one array: XLA then fuses the product into the subtraction of the
-        # aligned error, and decides its diagonal's bin, as it does with DeepMind's code.
-        scale = ops.convert_to_tensor([1.0] * 4 + [self.config.position_scale] * 3, "float32")
-        traj = ops.concatenate([quat, trans], axis=-1) * scale
         trans = trans * self.config.position_scale
+        traj = ops.concatenate([quat, trans], axis=-1)
         angles = l2_normalize(unnormalized)
         backbone = quat_affine(quat, trans, normalize=False).as_rigid()
         frames = torsion_angles_to_frames(aatype, backbone, angles)

@@ -13,9 +13,9 @@ from tffold.geometry.rigid import expand, from_3_points, invert_apply
 from tffold.geometry.torsions import atom37_to_torsion_angles
 from tffold.model.attention import Attention, mask_bias
 from tffold.model.block_stack import BlockStack
-from tffold.model.module import Module, he_normal
+from tffold.model.module import DEFAULT_OPTIONS, Module, Options, he_normal
 from tffold.model.msa_attention import Transition
-from tffold.model.primitives import LayerNorm, Linear, dropout, dropout_masks, fold
+from tffold.model.primitives import LayerNorm, Linear, dropout, dropout_masks, fold_key
 from tffold.model.slicing import sliced
 from tffold.model.triangle_attention import TriangleAttention
 from tffold.model.triangle_multiplication import TriangleMultiplication
@@ -46,19 +46,24 @@ class TemplatePairBlock(Module):
     all templates at once.
     """
 
-    def __init__(self, config: TemplateConfig, zero_init: bool = True, slice_mib: int = 0):
+    def __init__(self, config: TemplateConfig, options: Options = DEFAULT_OPTIONS):
         super().__init__("__layer_stack_no_state")
         c = self.config = config
-        options = {"zero_init": zero_init, "slice_mib": slice_mib}
         self.attention_starting = TriangleAttention(
-            c.triangle_attention, c.channel, True, **options
+            c.triangle_attention, c.channel, True, options=options
         )
-        self.attention_ending = TriangleAttention(c.triangle_attention, c.channel, False, **options)
+        self.attention_ending = TriangleAttention(
+            c.triangle_attention, c.channel, False, options=options
+        )
         hidden = c.triangle_multiplication_channel
-        self.multiplication_outgoing = TriangleMultiplication(c.channel, hidden, True, zero_init)
-        self.multiplication_incoming = TriangleMultiplication(c.channel, hidden, False, zero_init)
+        self.multiplication_outgoing = TriangleMultiplication(
+            c.channel, hidden, True, options=options
+        )
+        self.multiplication_incoming = TriangleMultiplication(
+            c.channel, hidden, False, options=options
+        )
         self.pair_transition = Transition(
-            c.channel, c.pair_transition_factor, "pair_transition", **options
+            c.channel, c.pair_transition_factor, "pair_transition", options=options
         )
 
     def call(
@@ -94,15 +99,15 @@ class SingleTemplateEmbedding(Module):
     Batch features ``template_*`` with leading [t] -> [t, i, j, c_t].
     """
 
-    def __init__(self, config: TemplateConfig, zero_init: bool, remat: bool, slice_mib: int):
+    def __init__(self, config: TemplateConfig, options: Options = DEFAULT_OPTIONS):
         super().__init__("single_template_embedding")
-        self.config, self.slice_mib = config, slice_mib
+        self.config, self.slice_mib = config, options.slice_mib
         self.embedding2d = Linear(TEMPLATE_PAIR_FEAT, config.channel, "embedding2d", he_normal)
         self.template_pair_stack = BlockStack(
-            TemplatePairBlock(config, zero_init, slice_mib),
+            TemplatePairBlock(config, options=options),
             config.num_block,
             "template_pair_stack",
-            remat,
+            options,
         )
         self.output_layer_norm = LayerNorm(config.channel, "output_layer_norm")
 
@@ -149,17 +154,16 @@ class SingleTemplateEmbedding(Module):
             *features, numbers = features
             templates = dict(zip(PAIR_FEATURES, features, strict=True))
             act = self.embedding2d(ops.cast(self._features(templates), dtype))
-            (act,) = self.template_pair_stack((act,), (pair_mask,), fold(key, numbers[0]))
+            (act,) = self.template_pair_stack((act,), (pair_mask,), fold_key(key, numbers[0]))
             return self.output_layer_norm(act)
 
         num_res = pair_mask.shape[0]
         c = self.config
         return sliced(
-            self,
+            (self,),
             embed,
             (),
             [*(batch[name] for name in PAIR_FEATURES), numbers],
-            variables=self.variables,
             row_size=c.triangle_attention.num_head * num_res**3,
             slice_mib=self.slice_mib,
             row_shape=(num_res, num_res, c.channel),
@@ -183,17 +187,16 @@ class TemplateEmbedding(Module):
     def __init__(self, config: ModelConfig):
         super().__init__("template_embedding")
         c = config.template
-        self.slice_mib, self.key_dim = config.slice_mib, c.pointwise_attention.key_dim
-        self.single_template_embedding = SingleTemplateEmbedding(
-            c, config.zero_init, config.remat, config.slice_mib
-        )
+        options = Options.of(config)
+        self.slice_mib, self.key_dim = options.slice_mib, c.pointwise_attention.key_dim
+        self.single_template_embedding = SingleTemplateEmbedding(c, options)
         self.attention = Attention(
             c.pointwise_attention,
             config.pair_channel,
             config.pair_channel,
             source_channel=c.channel,
             gating=False,
-            zero_init=config.zero_init,
+            options=options,
         )
 
     def call(
@@ -213,10 +216,9 @@ class TemplateEmbedding(Module):
         mask = batch["template_mask"]
         bias = mask_bias(mask)[None, None, None, :]
         update = sliced(
-            self,
+            (self.attention,),
             lambda query, source: self.attention(query, source, bias=bias),
             (query, source),
-            variables=self.attention.variables,
             row_size=2 * num_templates * self.key_dim,
             slice_mib=self.slice_mib,
         )
@@ -239,7 +241,6 @@ class TemplateAngleEmbedder(Module):
     def __init__(self, config: ModelConfig, name: str):
         super().__init__(name)
         c = config.msa_channel
-        self.zero_init = config.zero_init
         self.template_single_embedding = Linear(
             TEMPLATE_ANGLE_FEAT, c, "template_single_embedding", he_normal
         )
@@ -251,7 +252,6 @@ class TemplateAngleEmbedder(Module):
             aatype,
             batch["template_all_atom_positions"],
             batch["template_all_atom_masks"],
-            placeholder_for_undefined=not self.zero_init,
         )
         mask = angles["torsion_angles_mask"]
         # [t, i, 7, 2] -> [t, i, 14]

@@ -8,7 +8,7 @@ from keras import ops
 
 from tffold.config import AttentionConfig
 from tffold.model.attention import Attention, mask_bias
-from tffold.model.module import Module, normal
+from tffold.model.module import DEFAULT_OPTIONS, Module, Options, normal
 from tffold.model.msa_attention import heads_first
 from tffold.model.primitives import LayerNorm
 from tffold.model.slicing import sliced
@@ -43,15 +43,14 @@ class TriangleAttention(Module):
         config: AttentionConfig,
         channel: int,
         starting: bool,
-        slice_mib: int = 0,
-        **options: Any,
+        options: Options = DEFAULT_OPTIONS,
     ):
         node = "starting" if starting else "ending"
         super().__init__(f"triangle_attention_{node}_node")
         self.starting, self.channel, self.num_head = starting, channel, config.num_head
-        self.slice_mib = slice_mib
+        self.slice_mib = options.slice_mib
         self.query_norm = LayerNorm(channel, "query_norm")
-        self.attention = Attention(config, channel, channel, **options)
+        self.attention = Attention(config, channel, channel, options=options)
 
     def make_weights(self) -> None:
         shape = (self.channel, self.num_head)
@@ -62,7 +61,7 @@ class TriangleAttention(Module):
             # [..., i, j, c] -> [..., j, i, c]
             pair, mask = ops.swapaxes(pair, -3, -2), ops.swapaxes(mask, -1, -2)
         x = self.query_norm(pair)
-        pair_bias = heads_first(x, self.read(self.feat_2d_weights, x.dtype))
+        pair_bias = heads_first(x, ops.cast(self.feat_2d_weights, x.dtype))
 
         def attend(x: Tensor, mask: Tensor, pair_bias: Tensor) -> Tensor:
             # [..., i, k] -> [..., i, 1, 1, k];  [..., h, q, k] -> [..., 1, h, q, k]
@@ -76,12 +75,11 @@ class TriangleAttention(Module):
             # [1, i, j, c] -> [i, j, c]
             rows = ops.reshape(x, x.shape[-3:])
             y = sliced(
-                self,
+                (self.attention,),
                 attend,
                 (rows,),
                 (mask,),
                 (ops.reshape(pair_bias, pair_bias.shape[-3:]),),
-                variables=self.attention.variables,
                 row_size=self.num_head * num_res * num_res,
                 slice_mib=self.slice_mib,
             )

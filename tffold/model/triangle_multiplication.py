@@ -6,7 +6,7 @@ from typing import Any
 
 from keras import ops
 
-from tffold.model.module import Module, ones, output_initializer, zeros
+from tffold.model.module import DEFAULT_OPTIONS, Module, Options, ones, zeros
 from tffold.model.primitives import LayerNorm, Linear, layer_norm
 
 Tensor = Any
@@ -34,7 +34,7 @@ class TriangleMultiplication(Module):
         channel: int,
         hidden_channel: int,
         outgoing: bool,
-        zero_init: bool = True,
+        options: Options = DEFAULT_OPTIONS,
     ):
         direction = "outgoing" if outgoing else "incoming"
         super().__init__(f"triangle_multiplication_{direction}")
@@ -47,15 +47,15 @@ class TriangleMultiplication(Module):
         self.left_gate = Linear(c, d, "left_gate", zeros, ones)
         self.right_gate = Linear(c, d, "right_gate", zeros, ones)
         self.center_layer_norm = LayerNorm(d, "center_layer_norm")
-        output = output_initializer(zero_init)
+        output = options.output_initializer
         self.output_projection = Linear(d, c, "output_projection", output)
         self.gating_linear = Linear(c, c, "gating_linear", zeros, ones)
 
     def _edges(self, x: Tensor, mask: Tensor) -> list[Tensor]:
         """Gated, masked left and right edges, each [..., d, i, j]."""
         layers = (self.left_projection, self.right_projection, self.left_gate, self.right_gate)
-        kernel = ops.concatenate([self.read(m.kernel, x.dtype) for m in layers], axis=-1)
-        bias = ops.concatenate([self.read(m.bias, x.dtype) for m in layers], axis=-1)
+        kernel = ops.concatenate([ops.cast(m.kernel, x.dtype) for m in layers], axis=-1)
+        bias = ops.concatenate([ops.cast(m.bias, x.dtype) for m in layers], axis=-1)
         # [c, 4 d] x [..., i, j, c] -> [4 d, ..., i, j]
         y = ops.tensordot(kernel, x, axes=((0,), (len(x.shape) - 1,)))
         y = y + ops.reshape(bias, (-1,) + (1,) * (len(y.shape) - 1))
@@ -78,10 +78,10 @@ class TriangleMultiplication(Module):
             act = ops.matmul(ops.swapaxes(right, -1, -2), left)
         norm = self.center_layer_norm
         # [d] -> [d, 1, 1]
-        scale, offset = (self.read(v)[:, None, None] for v in (norm.scale, norm.offset))
+        scale, offset = (ops.convert_to_tensor(v)[:, None, None] for v in (norm.scale, norm.offset))
         act = layer_norm(act, scale, offset, axis=-3)
-        out_w = self.read(self.output_projection.kernel, x.dtype)
+        out_w = ops.cast(self.output_projection.kernel, x.dtype)
         # [..., d, i, j] x [d, c] -> [..., i, j, c]
         act = ops.tensordot(act, out_w, axes=((len(act.shape) - 3,), (0,)))
-        act = act + self.read(self.output_projection.bias, x.dtype)
+        act = act + ops.cast(self.output_projection.bias, x.dtype)
         return act * ops.sigmoid(self.gating_linear(x))

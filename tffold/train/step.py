@@ -15,7 +15,7 @@ import keras
 import tensorflow as tf
 
 from tffold.config import Config
-from tffold.model.primitives import fold
+from tffold.model.primitives import fold_key
 from tffold.train import schedule
 from tffold.train.norms import module_norms
 from tffold.train.optimizer import TrainState, adam_update, clip_by_global_norm, flatten
@@ -39,7 +39,7 @@ def base_seed(seed: int) -> tf.Tensor:
 
 def example_seed(seed: int, step: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
     """[2] int32 for one example: a function of the run's seed, the step and its global index."""
-    return fold(fold(base_seed(seed), step), index)
+    return fold_key(fold_key(base_seed(seed), step), index)
 
 
 class TrainingStep:
@@ -121,11 +121,11 @@ class TrainingStep:
             recycles = num_recycle
             last = {name: tf.gather(value, num_recycle) for name, value in example.items()}
         with scope:
-            prev = self.network.recycle(example, recycles, fold(seed, _RECYCLE_PASSES))
+            prev = self.network.recycle(example, recycles, fold_key(seed, _RECYCLE_PASSES))
             prev = tf.nest.map_structure(tf.stop_gradient, prev)
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(parameters)
-                outputs = self.network.one_pass(last, prev, fold(seed, _LAST_PASS))
+                outputs = self.network.one_pass(last, prev, fold_key(seed, _LAST_PASS))
                 total, parts = self.loss_fn(outputs, last)
             metrics = self.metric_fn(outputs, last)
         gradients = tape.gradient(
