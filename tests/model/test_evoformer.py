@@ -44,7 +44,8 @@ class TestEvoformerBlock(LayerTests):
             config.msa_column_attention.dropout_rate = column
             config.triangle_multiplication_dropout_rate = multiplication
             config.triangle_attention.dropout_rate = attention
-        return EvoformerBlock(config, 8, 12, self.extra, "block", options=Options(slice_mib=slice_mib))
+        options = Options(slice_mib=slice_mib)
+        return EvoformerBlock(config, 8, 12, self.extra, "block", options)
 
     def call(self, layer, msa, pair, msa_mask, pair_mask, key=None):
         msa, pair = layer((msa, pair), (msa_mask, pair_mask), key)

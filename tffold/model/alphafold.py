@@ -11,7 +11,7 @@ from tffold.config import ModelConfig
 from tffold.model.block_stack import BlockStack
 from tffold.model.embedders import ExtraMSAEmbedder, InputEmbedder
 from tffold.model.evoformer import EvoformerBlock
-from tffold.model.heads import NUM_ATOM, Heads
+from tffold.model.heads import NUM_ATOM, make_heads, run_heads
 from tffold.model.module import GROUP, Module, Options, weight_seed
 from tffold.model.primitives import Linear, fold_key
 from tffold.model.recycling import RecyclingEmbedder
@@ -131,7 +131,7 @@ class AlphaFoldIteration(Module):
         c = self.config = config
         self.evoformer = EmbeddingsAndEvoformer(c)
         self.structure_module = StructureModule(c)
-        self.heads = Heads(c)
+        self.heads = make_heads(c)
 
     def call(
         self,
@@ -156,7 +156,9 @@ class AlphaFoldIteration(Module):
         )
         representations = representations | {"structure_module": structure.pop("act")}
         outputs = {"representations": representations, "structure_module": structure}
-        return outputs | self.heads(representations) if with_heads else outputs
+        if with_heads:
+            outputs |= run_heads(self.heads, representations, self.config.heads)
+        return outputs
 
 
 class AlphaFold(keras.Model):

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from keras import ops
 
 from tffold.config import HeadsConfig, ModelConfig
-from tffold.model.module import GROUP, Module, Options, he_normal
+from tffold.model.module import Module, Options, he_normal
 from tffold.model.primitives import LayerNorm, Linear
 
 Tensor = Any
@@ -132,23 +132,20 @@ HEADS: dict[str, Head] = {
 }
 
 
-class Heads(Module):
-    """All heads that a configuration has on.
+def make_heads(config: ModelConfig) -> dict[str, Module]:
+    """The layers of all heads that a configuration has on, by name."""
+    made = {name: row.make(config) for name, row in HEADS.items()}
+    return {name: layer for name, layer in made.items() if layer is not None}
 
-    Representations by name -> by head's name ``logits`` and, of binned distances, their edges.
-    """
 
-    def __init__(self, config: ModelConfig):
-        super().__init__(GROUP + "heads")
-        self.config = config.heads
-        made = {name: row.make(config) for name, row in HEADS.items()}
-        self.layers = {name: layer for name, layer in made.items() if layer is not None}
-
-    def call(self, representations: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-        outputs = {}
-        for name, layer in self.layers.items():
-            row = HEADS[name]
-            outputs[name] = {"logits": layer(representations[row.reads])}
-            if row.edges is not None:
-                outputs[name][row.edges_name] = row.edges(self.config)
-        return outputs
+def run_heads(
+    layers: dict[str, Module], representations: dict[str, Tensor], config: HeadsConfig
+) -> dict[str, dict[str, Tensor]]:
+    """By head's name its ``logits`` and, of binned distances, their inner edges."""
+    outputs = {}
+    for name, layer in layers.items():
+        row = HEADS[name]
+        outputs[name] = {"logits": layer(representations[row.reads])}
+        if row.edges is not None:
+            outputs[name][row.edges_name] = row.edges(config)
+    return outputs
