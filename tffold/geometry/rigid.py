@@ -216,11 +216,6 @@ def pre_compose(affine: QuatAffine, update: Tensor) -> QuatAffine:
     return quat_affine(quat, affine.trans + rotate(affine.rot, update[..., 3:]))
 
 
-def scale_translation(affine: QuatAffine, factor: float) -> QuatAffine:
-    """Change of length unit."""
-    return affine._replace(trans=affine.trans * factor)
-
-
 def stop_rotation_gradient(affine: QuatAffine) -> QuatAffine:
     """No gradient through orientations between iterations (Algorithm 20, lines 19 to 21)."""
     return affine._replace(quat=ops.stop_gradient(affine.quat), rot=ops.stop_gradient(affine.rot))

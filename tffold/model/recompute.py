@@ -38,85 +38,120 @@ def recomputing_loop(
     state, stacked, shared = (
         tuple(tf.convert_to_tensor(x) for x in xs) for xs in (state, stacked, shared)
     )
-    num_state, num_stacked = len(state), len(stacked)
 
-    def array(dtype: Any, shape: Any) -> tf.TensorArray:
-        return tf.TensorArray(dtype, num_steps, element_shape=shape, clear_after_read=False)
+    def split(tensors: Sequence[Tensor]) -> tuple[Tensors, Tensors, Tensors]:
+        """All tensors of a step as state, stacked and shared ones."""
+        first, second = len(state), len(state) + len(stacked)
+        return tuple(tensors[:first]), tuple(tensors[first:second]), tuple(tensors[second:])
 
-    def write(arrays: Tensors, i: Tensor, values: Sequence[Tensor]) -> Tensors:
-        return tuple(a.write(i, x) for a, x in zip(arrays, values, strict=True))
-
-    def running(i: Tensor, *_: Any) -> Tensor:
-        return i < num_steps
-
-    def slices(stacked: Tensors, i: Tensor) -> Tensors:
-        return tuple(tf.gather(x, i) for x in stacked)
+    def split_body(i: Tensor, tensors: Sequence[Tensor]) -> tuple[Tensors, Tensors]:
+        return body(i, *split(tensors))
 
     @tf.custom_gradient
     def apply(*tensors: Tensor) -> tuple[Tensors, Callable]:
-        state = tensors[:num_state]
-        stacked = tensors[num_state : num_state + num_stacked]
-        shared = tensors[num_state + num_stacked :]
-
-        def forward(i: Tensor, state: Tensors, inputs: Tensors, outputs: Tensors) -> tuple:
-            inputs = write(inputs, i, state)
-            state, values = body(i, state, slices(stacked, i), shared)
-            return i + 1, tuple(state), inputs, write(outputs, i, values)
-
-        inputs = tuple(array(x.dtype, x.shape) for x in state)
-        outputs = tuple(array(dtype, shape) for shape, dtype in output_specs)
-        _, last, inputs, outputs = tf.while_loop(
-            running, forward, (0, state, inputs, outputs), maximum_iterations=num_steps
+        start, stacked, shared = split(tensors)
+        last, inputs, outputs = _forward_loop(
+            split_body, num_steps, start, stacked, shared, output_specs
         )
-        results = (*last, *(a.stack() for a in outputs))
 
         def gradient(*grads: Tensor) -> list[Tensor]:
-            output_grads = grads[num_state:]
-
-            def backward(
-                n: Tensor, state_grads: Tensors, stacked_grads: Tensors, shared_grads: Tensors
-            ) -> tuple:
-                i = num_steps - 1 - n
-                arguments = (*(a.read(i) for a in inputs), *slices(stacked, i), *shared)
-                with tf.GradientTape() as tape:
-                    tape.watch(arguments)
-                    state_i, values = body(
-                        i,
-                        arguments[:num_state],
-                        arguments[num_state : num_state + num_stacked],
-                        arguments[num_state + num_stacked :],
-                    )
-                found = tape.gradient(
-                    [*state_i, *values],
-                    arguments,
-                    output_gradients=[*state_grads, *(tf.gather(g, i) for g in output_grads)],
-                    unconnected_gradients=tf.UnconnectedGradients.ZERO,
-                )
-                found = [tf.convert_to_tensor(g) for g in found]
-                return (
-                    n + 1,
-                    tuple(found[:num_state]),
-                    write(stacked_grads, i, found[num_state : num_state + num_stacked]),
-                    tuple(
-                        a + b
-                        for a, b in zip(shared_grads, found[num_state + num_stacked :], strict=True)
-                    ),
-                )
-
-            _, state_grads, stacked_grads, shared_grads = tf.while_loop(
-                running,
-                backward,
-                (
-                    0,
-                    tuple(grads[:num_state]),
-                    tuple(array(x.dtype, x.shape[1:]) for x in stacked),
-                    tuple(tf.zeros_like(x) for x in shared),
-                ),
-                maximum_iterations=num_steps,
+            state_grads, output_grads = grads[: len(start)], grads[len(start) :]
+            return _backward_loop(
+                split_body, num_steps, inputs, stacked, shared, state_grads, output_grads
             )
-            return [*state_grads, *(a.stack() for a in stacked_grads), *shared_grads]
 
-        return results, gradient
+        return (*last, *outputs), gradient
 
     results = apply(*state, *stacked, *shared)
-    return tuple(results[:num_state]), tuple(results[num_state:])
+    return tuple(results[: len(state)]), tuple(results[len(state) :])
+
+
+# (step, state, slices and shared in one row) -> next state, outputs
+_SplitBody = Callable[[Tensor, Sequence[Tensor]], tuple[Tensors, Tensors]]
+
+
+def _forward_loop(
+    body: _SplitBody,
+    num_steps: int,
+    state: Tensors,
+    stacked: Tensors,
+    shared: Tensors,
+    output_specs: Sequence[tuple[Sequence[int], str]],
+) -> tuple[Tensors, Tensors, Tensors]:
+    """-> the last state, arrays of every step's incoming state, the stacked outputs."""
+
+    def step(i: Tensor, state: Tensors, inputs: Tensors, outputs: Tensors) -> tuple:
+        inputs = _write(inputs, i, state)
+        state, values = body(i, (*state, *_slices(stacked, i), *shared))
+        return i + 1, tuple(state), inputs, _write(outputs, i, values)
+
+    inputs = tuple(_array(num_steps, x.shape, x.dtype) for x in state)
+    outputs = tuple(_array(num_steps, shape, dtype) for shape, dtype in output_specs)
+    _, last, inputs, outputs = tf.while_loop(
+        lambda i, *_: i < num_steps,
+        step,
+        (0, state, inputs, outputs),
+        maximum_iterations=num_steps,
+    )
+    return last, inputs, tuple(a.stack() for a in outputs)
+
+
+def _backward_loop(
+    body: _SplitBody,
+    num_steps: int,
+    inputs: Tensors,
+    stacked: Tensors,
+    shared: Tensors,
+    state_grads: Tensors,
+    output_grads: Tensors,
+) -> list[Tensor]:
+    """-> gradients of the first state, of ``stacked`` and of ``shared``, in one row.
+
+    ``inputs``: the arrays that the forward loop kept; the gradients given are those of its
+    results.
+    """
+    num_state, num_sliced = len(inputs), len(inputs) + len(stacked)
+
+    def step(
+        n: Tensor, state_grads: Tensors, stacked_grads: Tensors, shared_grads: Tensors
+    ) -> tuple:
+        i = num_steps - 1 - n
+        arguments = (*(a.read(i) for a in inputs), *_slices(stacked, i), *shared)
+        with tf.GradientTape() as tape:
+            tape.watch(arguments)
+            state, values = body(i, arguments)
+        found = tape.gradient(
+            [*state, *values],
+            arguments,
+            output_gradients=[*state_grads, *_slices(output_grads, i)],
+            unconnected_gradients=tf.UnconnectedGradients.ZERO,
+        )
+        found = [tf.convert_to_tensor(g) for g in found]
+        shared_grads = tuple(a + b for a, b in zip(shared_grads, found[num_sliced:], strict=True))
+        stacked_grads = _write(stacked_grads, i, found[num_state:num_sliced])
+        return n + 1, tuple(found[:num_state]), stacked_grads, shared_grads
+
+    _, state_grads, stacked_grads, shared_grads = tf.while_loop(
+        lambda n, *_: n < num_steps,
+        step,
+        (
+            0,
+            tuple(state_grads),
+            tuple(_array(num_steps, x.shape[1:], x.dtype) for x in stacked),
+            tuple(tf.zeros_like(x) for x in shared),
+        ),
+        maximum_iterations=num_steps,
+    )
+    return [*state_grads, *(a.stack() for a in stacked_grads), *shared_grads]
+
+
+def _array(num_steps: int, shape: Any, dtype: Any) -> tf.TensorArray:
+    return tf.TensorArray(dtype, num_steps, element_shape=shape, clear_after_read=False)
+
+
+def _write(arrays: Tensors, i: Tensor, values: Sequence[Tensor]) -> Tensors:
+    return tuple(a.write(i, x) for a, x in zip(arrays, values, strict=True))
+
+
+def _slices(stacked: Sequence[Tensor], i: Tensor) -> Tensors:
+    return tuple(tf.gather(x, i) for x in stacked)
