@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tffold.model.alphafold import AlphaFold, next_previous
+from tffold.model.alphafold import AlphaFold, host_passes, next_previous
 
 Features = Mapping[str, np.ndarray | tf.Tensor]
 CA = 1  # atom37
@@ -72,11 +73,14 @@ class ForwardProgram:
         parameters = [tf.convert_to_tensor(p) for p in parameters]
         count = features["aatype"].shape[0] // num_ensemble
         last = count - 1 if num_recycle is None else num_recycle
-        previous = self.network.first_previous(features["aatype"].shape[1])
-        for index in range(last + 1):
+
+        def batch(index: int) -> dict[str, tf.Tensor]:
             part = slice(index * num_ensemble, (index + 1) * num_ensemble)
-            batch = {name: tf.convert_to_tensor(x[part]) for name, x in features.items()}
-            outputs, previous, change = self.compiled_pass(parameters, batch, previous)
+            return {name: tf.convert_to_tensor(x[part]) for name, x in features.items()}
+
+        run_pass = functools.partial(self.compiled_pass, parameters)
+        first = self.network.first_previous(features["aatype"].shape[1])
+        for outputs, change in host_passes(run_pass, first, map(batch, range(last + 1))):
             yield outputs, float(change)
 
     def predict(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import keras
@@ -298,3 +299,22 @@ def next_previous(outputs: dict[str, Any]) -> dict[str, Tensor]:
         "prev_msa_first_row": outputs["representations"]["msa_first_row"],
         "prev_pair": outputs["representations"]["pair"],
     }
+
+
+def host_passes(
+    run_pass: Callable[[Any, Any], tuple[Any, Any, Any]], previous: Any, batches: Iterable[Any]
+) -> Iterator[tuple[Any, Any]]:
+    """Pass after pass, driven from outside the compiled program: outputs and change of each.
+
+    The counterpart of ``AlphaFold.recycle``, which loops within the program, as training needs:
+    there is no gradient to keep, and one program serves every number of passes. Here each pass
+    is a program's run of its own, so that the caller sees every pass and may end early.
+
+    Args:
+      run_pass: ``(batch, previous) -> (outputs, what the next pass takes over, change)``.
+      previous: what the first pass takes; ``AlphaFold.first_previous``.
+      batches: each pass's features.
+    """
+    for batch in batches:
+        outputs, previous, change = run_pass(batch, previous)
+        yield outputs, change

@@ -12,6 +12,7 @@ from tffold.config import Config
 from tffold.inference import ForwardProgram
 from tffold.losses.table import compute_losses
 from tffold.losses.violations import find_violations, violation_metrics
+from tffold.model.alphafold import host_passes
 from tffold.train.step import Batch
 from tffold.train.trainer import AlphaFoldTrainer
 
@@ -42,16 +43,23 @@ class ReplicaPasses:
 
         ``chains``: features [C, ...] of one size, of at most one chain for each local replica.
         """
-        first = self.trainer.network.first_previous(chains[0]["aatype"].shape[1])
-        previous = [first] * len(chains)
+        num_pass, num_res = chains[0]["aatype"].shape
+        first = self.trainer.network.first_previous(num_res)
         changes: list[list[float]] = [[] for _ in chains]
         outputs: list[dict[str, Any]] = []
-        for index in range(chains[0]["aatype"].shape[0]):
-            batches = [{k: x[index : index + 1] for k, x in chain.items()} for chain in chains]
+
+        def batches(index: int) -> list[dict[str, tf.Tensor]]:
+            return [{k: x[index : index + 1] for k, x in chain.items()} for chain in chains]
+
+        def run_pass(batches: list, previous: list) -> tuple[list, list, list]:
             results = self._local(self._pass, batches, previous)
-            outputs = [output for output, _, _ in results]
-            previous = [after for _, after, _ in results]
-            for seen, (_, _, change) in zip(changes, results, strict=True):
+            outputs, after, change = zip(*results, strict=True)
+            return list(outputs), list(after), list(change)
+
+        passes = host_passes(run_pass, [first] * len(chains), map(batches, range(num_pass)))
+        for last, found in passes:
+            outputs = last
+            for seen, change in zip(changes, found, strict=True):
                 seen.append(float(change))
         return outputs, changes
 
