@@ -45,7 +45,7 @@ class TestEvoformerBlock(LayerTests):
             config.triangle_multiplication_dropout_rate = multiplication
             config.triangle_attention.dropout_rate = attention
         options = Options(slice_mib=slice_mib)
-        return EvoformerBlock(config, 8, 12, self.extra, "block", options)
+        return EvoformerBlock(config, 8, 12, self.extra, "block", options=options)
 
     def call(self, layer, msa, pair, msa_mask, pair_mask, key=None):
         msa, pair = layer((msa, pair), (msa_mask, pair_mask), key)

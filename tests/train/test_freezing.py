@@ -118,7 +118,6 @@ def test_an_export_holds_frozen_and_trained_weights(tmp_path):
 def toy(freeze) -> Config:
     config = Config(model=tiny_config(num_recycle=0))
     config.model.evoformer.num_block, config.model.structure_module.num_layer = 2, 1
-    config.model.template.enabled = config.data.use_templates = False
     config.data.crop_size = 16
     config.data.max_msa_clusters = config.data.max_extra_msa = 8
     config.train = dataclasses.replace(config.train, batch_size=1, freeze=freeze)
