@@ -2,13 +2,9 @@
 
 import numpy as np
 import tensorflow as tf
+from points import line
 
 from tffold import geometry
-
-
-def line(*x):
-    """Points on the x axis."""
-    return np.stack([np.array(x, "float32"), *[np.zeros(len(x), "float32")] * 2], axis=-1)
 
 
 def test_distances_and_bins():

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from Bio.SVDSuperimposer import SVDSuperimposer
+from points import line
 
 from tffold import geometry
 from tffold.geometry import rigid
@@ -12,11 +13,6 @@ from tffold.geometry import rigid
 @pytest.fixture
 def rng():
     return np.random.default_rng(2)
-
-
-def line(*x):
-    """Points on the x axis."""
-    return np.stack([np.array(x, "float32"), *[np.zeros(len(x), "float32")] * 2], axis=-1)
 
 
 def test_superposition_equals_biopython(rng):

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import tensorflow as tf
+from points import line
 from structures import random_protein, structure_outputs
 
 from tffold.config import HeadsConfig, LossConfig
@@ -18,10 +19,6 @@ CA = 1
 def sure(labels, num_classes, strength=50.0):
     """Logits that all but assert `labels`."""
     return tf.constant(np.eye(num_classes, dtype="float32")[labels] * strength)
-
-
-def line(*x):
-    return np.stack([np.array(x, "float32"), *[np.zeros(len(x), "float32")] * 2], axis=-1)
 
 
 def test_cross_entropies_by_hand():

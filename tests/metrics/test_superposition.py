@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import tmtools
+from points import chain, line, rotation
 
 from tffold import metrics
 
@@ -10,19 +11,6 @@ from tffold import metrics
 @pytest.fixture
 def rng():
     return np.random.default_rng(0)
-
-
-def line(*x):
-    return np.stack([np.array(x, "float32"), *[np.zeros(len(x), "float32")] * 2], axis=-1)
-
-
-def rotation(rng):
-    q = np.linalg.qr(rng.standard_normal((3, 3)))[0]
-    return q * np.sign(np.linalg.det(q))
-
-
-def chain(rng, num):
-    return np.cumsum(rng.standard_normal((num, 3)), axis=0) * 2.2
 
 
 def test_tm_scale():
