@@ -1,6 +1,6 @@
 """One MMseqs2 search for many chains: what a machine without a cluster can run.
 
-Two iterations against one sequence database, e-value 1e-3, half of query and hit covered, then
+Two iterations against one sequence database, e-value 1e-3, half of the query covered, then
 filtered to 95 % identity and 512 diverse rows.  Each step ends in files of the working folder, and
 the same command goes on after the last one that ended.
 """
@@ -19,7 +19,7 @@ from records.search import SearchOptions, open_folder, run_program
 
 RESULT_NAME = "mmseqs_hits.a3m"
 _SEARCH = (
-    "--num-iterations", "2", "-e", "0.001", "--e-profile", "0.001", "-c", "0.5", "--cov-mode", "0",
+    "--num-iterations", "2", "-e", "0.001", "--e-profile", "0.001", "-c", "0.5", "--cov-mode", "2",
     "--max-seqs", "2000",
 )  # fmt: skip
 _ALIGNMENT = (

@@ -79,6 +79,19 @@ def test_one_search_for_all_chains(tmp_path, database, calls):
 
 
 @mmseqs
+def test_a_domain_of_a_longer_protein_is_found(tmp_path):
+    """Half of the chain must be covered, not half of what is found."""
+    residues = sequence("1ubq", "A")
+    relative = "".join("A" if i % 6 == 0 else one for i, one in enumerate(residues))
+    longer = sequence("4zhl", "U") + relative + sequence("4zhl", "U")
+    (tmp_path / "db.fasta").write_text(f">longer\n{longer}\n>half\n{relative[:30]}\n")
+    options = SearchOptions(str(tmp_path), mmseqs=str(tmp_path / "db.fasta"), cpu=1)
+    search_batch({residues: "1ubq_A"}, options)
+    found = (tmp_path / "1ubq_A" / "mmseqs_hits.a3m").read_text()
+    assert ">longer" in found and ">half" not in found
+
+
+@mmseqs
 def test_goes_on_after_the_last_step(tmp_path, database, calls):
     wanted = {sequence("1ubq", "A"): "1ubq_A"}
     options = SearchOptions(str(tmp_path), mmseqs=str(database), cpu=1)
