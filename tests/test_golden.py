@@ -197,9 +197,10 @@ def test_training_curve(case):
     """Twenty steps: pins clipping, and Adam with epsilon beside the bias-corrected root.
 
     The path is chaotic: moving every parameter by 1e-7 of itself, which is rounding, changes the
-    loss by up to 4e-4 within the first four steps and 4e-2 later, and a parameter's whole way by
-    3 % in the median. So the first four losses are held tightly, the rest and the ways within
-    that band. Epsilon beside the uncorrected root misses the second loss by 3e-2 and the ways by
+    loss by up to 1.4e-3 within ten steps and 6e-3 within twenty, and a parameter's whole way by
+    1.2 % in the median. So the first nine losses are held to 1e-3 (measured: 4.3e-4), the rest
+    (1.0e-2) and the ways (1.4 % in the median, 3.5 % at most) near that band. On the file before
+    this one epsilon beside the uncorrected root missed the second loss by 3e-2 and the ways by
     40 %, no clipping the second loss by 3e-3.
     """
     curve = case.curve()
@@ -225,12 +226,12 @@ def test_training_curve(case):
         norms.append(float(scalars["optim/gradient_norm"]))
         parts.append({name: float(scalars[f"loss/{name}/loss"]) for name in curve["parts"][0]})
         state = update(state, gradient)
-    np.testing.assert_allclose(totals[:4], curve["total_loss"][:4], rtol=1e-3)
-    np.testing.assert_allclose(totals, curve["total_loss"], rtol=6e-2)
-    np.testing.assert_allclose(norms[:3], curve["grad_global_norm"][:3], rtol=2e-2)
+    np.testing.assert_allclose(totals[:9], curve["total_loss"][:9], rtol=1e-3)
+    np.testing.assert_allclose(totals, curve["total_loss"], rtol=3e-2)
+    np.testing.assert_allclose(norms[:4], curve["grad_global_norm"][:4], rtol=2e-3)
     for got, want in zip(parts[:3], curve["parts"][:3], strict=True):
         for name, value in want.items():
-            assert got[name] == pytest.approx(value, rel=5e-3), name
+            assert got[name] == pytest.approx(value, rel=1e-3), name
     errors = []
     expected = case.expected()
     moved = curve["parameter_moved_l2"]
@@ -239,7 +240,8 @@ def test_training_curve(case):
         # Adam moves a parameter whose gradient is rounding by rounding's whims.
         if float(expected[f"grad_norm:{key}"]) > FLOAT32["tiny"]:
             errors.append(abs(float(tf.norm(after - before)) / moved[key] - 1.0))
-    assert np.median(errors) < 0.06
+    assert np.median(errors) < 0.03
+    assert max(errors) < 0.1
     # A start moved by 1e-7 throws single parameters by up to 0.25; another optimizer throws the
     # median by 0.4.
     assert max(errors) < 0.5

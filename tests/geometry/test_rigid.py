@@ -124,12 +124,11 @@ def test_pre_compose_is_a_local_update(rng):
     close(np.linalg.norm(moved.quat, axis=-1), np.ones(6))
 
 
-def test_black_hole_and_scaling():
+def test_frames_start_at_the_origin():
     start = rigid.quat_affine_identity((3,))
     assert isinstance(start, QuatAffine)
     close(start.rot, np.broadcast_to(np.eye(3), (3, 3, 3)))
     moved = rigid.pre_compose(start, np.array([[0, 0, 0, 1, 2, 3]] * 3, "float32"))
-    close(rigid.scale_translation(moved, 10.0).trans, [[10, 20, 30]] * 3)
     close(rigid.to_tensor_7(moved), [[1, 0, 0, 0, 1, 2, 3]] * 3)
 
 
