@@ -242,9 +242,6 @@ def test_training_curve(case):
             errors.append(abs(float(tf.norm(after - before)) / moved[key] - 1.0))
     assert np.median(errors) < 0.03
     assert max(errors) < 0.1
-    # A start moved by 1e-7 throws single parameters by up to 0.25; another optimizer throws the
-    # median by 0.4.
-    assert max(errors) < 0.5
 
 
 def test_bfloat16_is_the_same_within_its_error(case):
