@@ -11,7 +11,12 @@ from tiny import tiny_config
 
 from records.chemistry import RESTYPE_ATOM37_MASK
 from tffold.geometry.atoms import make_atom14_masks
-from tffold.model.alphafold import AlphaFold, AlphaFoldIteration, EmbeddingsAndEvoformer
+from tffold.model.alphafold import (
+    AlphaFold,
+    AlphaFoldIteration,
+    EmbeddingsAndEvoformer,
+    select_pass,
+)
 
 PREVIOUS = ("prev_pos", "prev_msa_first_row", "prev_pair")
 
@@ -170,3 +175,8 @@ class TestAlphaFold(TestAlphaFoldIteration):
             atoms = paper_geometry.atom37(inputs["aatype"], found["atoms"])
             previous = [atoms, found["msa_first_row"], found["pair"]]
         return self.seen(found, inputs["seq_mask"])
+
+
+def test_select_pass():
+    batch = {"aatype": tf.constant([[1, 2], [3, 4]])}
+    assert select_pass(batch, 1)["aatype"].numpy().tolist() == [3, 4]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import paper
 import tensorflow as tf
+from keras import ops
 from layers import LayerTests, Not, mask, numbers
 
 from tffold.config import AttentionConfig
+from tffold.model import attention
 from tffold.model.attention import Attention, GlobalAttention, mask_bias
 
 CONFIG = AttentionConfig(num_head=2, key_dim=6)
@@ -16,6 +18,17 @@ class AttentionTests(LayerTests):
     sizes = {"n": 3, "i": 4, "j": 5, "c": 6, "d": 5, "h": 2, "o": 4}
     slice_bytes = Not("its callers slice")
     bfloat16 = 0.02
+
+    def test_softmax_is_in_float32(self, monkeypatch):
+        seen = []
+
+        def softmax(x, axis):
+            seen.append(x.dtype)
+            return ops.nn.softmax(x, axis)
+
+        monkeypatch.setattr(attention.ops, "softmax", softmax)
+        self.test_bfloat16_is_within_its_error()
+        assert seen == 2 * [tf.float32]
 
 
 class TestAttention(AttentionTests):

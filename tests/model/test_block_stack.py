@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import paper
-from layers import LayerTests, mask, numbers
+import tensorflow as tf
+from layers import LayerTests, close, mask, numbers
 from tiny import tiny_config
 
 from tffold.model.block_stack import BlockStack
@@ -21,12 +23,15 @@ class TestLoopedStack(LayerTests):
     slice_bytes = 300
     bfloat16 = 0.02
 
+    key = None
+
     def make(self, slice_mib=0):
-        block = TemplatePairBlock(tiny_config().template, options=Options(slice_mib=slice_mib))
+        config = tiny_config(dropout=0.3).template  # on where a key is given
+        block = TemplatePairBlock(config, options=Options(slice_mib=slice_mib))
         return BlockStack(block, 3, "stack", Options(remat=self.remat))
 
     def call(self, layer, pair, mask):
-        (pair,) = layer((pair,), (mask,))
+        (pair,) = layer((pair,), (mask,), self.key)
         return pair
 
     def reference(self, w, pair, mask):
@@ -37,3 +42,15 @@ class TestLoopedStack(LayerTests):
 
 class TestUnrolledStack(TestLoopedStack):
     remat = False
+
+    def test_dropout_recurs_in_the_loop(self):
+        """Recomputed blocks drop what they dropped before: gradients are the unrolled ones."""
+        looped, inputs = TestLoopedStack(), self.draw()
+        bare = self.run(self.layer(), inputs)[""]
+        looped.key = self.key = tf.constant([5, 7])
+        expected, gradients = self.run_with_gradients(self.layer(), inputs)
+        found, found_gradients = looped.run_with_gradients(looped.layer(), inputs)
+        assert np.abs(expected[""] - bare).max() > 0.1
+        close(found[""], expected[""], self.tolerance, "result")
+        for name, gradient in gradients.items():
+            close(found_gradients[name], gradient, 1e-4, name)

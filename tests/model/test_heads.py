@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import numpy as np
 import paper
 from layers import LayerTests, Not, numbers
 from tiny import tiny_config
 
-from tffold.model.heads import DistogramHead, LogitsHead, PredictedLDDTHead
+from tffold.config import HeadsConfig
+from tffold.model.heads import (
+    DistogramHead,
+    LogitsHead,
+    PredictedLDDTHead,
+    distogram_breaks,
+    predicted_aligned_error_breaks,
+)
 from tffold.model.module import Options
 
 
@@ -51,3 +59,12 @@ class TestPredictedLDDTHead(HeadTests):
 
     def reference(self, w, act):
         return paper.predicted_lddt(w, act)
+
+
+def test_bins_are_the_papers():
+    """Supplement 1.9.7 and 1.9.8, in Å."""
+    config = HeadsConfig()
+    breaks = np.asarray(distogram_breaks(config))
+    assert len(breaks) == 63 and breaks[0] == 2.3125 and breaks[-1] == 21.6875
+    breaks = np.asarray(predicted_aligned_error_breaks(config))
+    np.testing.assert_allclose(breaks, np.arange(0, 31.01, 0.5))

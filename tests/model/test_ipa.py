@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import paper
-from layers import LayerTests, Not, mask, numbers
+from layers import LayerTests, Not, close, mask, numbers
 from tiny import tiny_config
 
 from tffold.geometry.rigid import Rigid
@@ -44,3 +44,17 @@ class TestInvariantPointAttention(LayerTests):
     def reference(self, w, single, pair, mask, rot, trans):
         result = paper.invariant_point_attention(w, single, pair, mask, rot, trans, SETTINGS)
         return result * mask[:, None]
+
+    def test_motion_of_all_frames_changes_nothing(self):
+        layer, inputs = self.layer(), self.draw()
+        motion = np.linalg.qr(np.random.default_rng(1).standard_normal((3, 3)))[0]
+        if np.linalg.det(motion) < 0:
+            motion = -motion
+        moved = dict(inputs)
+        moved["rot"] = np.einsum("xy,iyz->ixz", motion, inputs["rot"]).astype(np.float32)
+        moved["trans"] = (inputs["trans"] @ motion.T + [1.0, -2.0, 3.0]).astype(np.float32)
+        here = np.asarray(self.run(layer, inputs)[""])
+        close(self.run(layer, moved)[""], here, 1e-4, "moved")
+        # The check can fail: one frame alone does matter.
+        apart = dict(inputs, trans=inputs["trans"] + np.eye(6, 3, dtype=np.float32))
+        assert np.abs(self.run(layer, apart)[""] - here).max() > 1e-2

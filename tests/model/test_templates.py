@@ -18,7 +18,7 @@ from layers import (
 from reference import nest
 from tiny import tiny_config
 
-from records.chemistry import RESTYPE_ATOM37_MASK
+from records.chemistry import RESTYPE_ATOM37_MASK, RESTYPE_ORDER
 from tffold.model import templates
 from tffold.model.module import Options
 from tffold.model.templates import (
@@ -89,9 +89,11 @@ class TemplateTests(LayerTests):
 
     def draw(self, pad=0):
         drawn = super().draw(pad)
+        drawn["template_aatype"][:, 2] = RESTYPE_ORDER["F"]  # whole, with a symmetric torsion
         has = RESTYPE_ATOM37_MASK[np.minimum(drawn["template_aatype"], 20)]
         drawn["template_all_atom_masks"] *= has
         drawn["template_all_atom_masks"][:, 1:4, :5] = has[:, 1:4, :5]  # some whole backbones
+        drawn["template_all_atom_masks"][:, 2] = has[:, 2]
         if "template_mask" in drawn:
             drawn["template_mask"][:2] = 1.0
         drawn["template_all_atom_masks"][:, self.sizes["i"] :] = 0.0
