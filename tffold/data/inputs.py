@@ -62,9 +62,7 @@ def msa_features(
     )
 
 
-def template_features(
-    aatype: Tensor, positions: Tensor, masks: Tensor
-) -> dict[str, Tensor]:
+def template_features(aatype: Tensor, positions: Tensor, masks: Tensor) -> dict[str, Tensor]:
     """The template features of T templates on R residues (without the padding).
 
     Args:
