@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-import paper
 import paper_geometry
+import paper_network
 import tensorflow as tf
 from layers import LayerTests, Not, increasing, integers, mask, numbers
 from tiny import tiny_config
@@ -101,7 +101,7 @@ class TestEmbeddingsAndEvoformer(NetworkTests):
 
     def reference(self, w, **inputs):
         previous = [inputs.pop(name) for name in PREVIOUS]
-        found = paper.embeddings_and_evoformer(w, inputs, previous)
+        found = paper_network.embeddings_and_evoformer(w, inputs, previous)
         return self.seen(found, inputs["seq_mask"])
 
 
@@ -140,7 +140,7 @@ class TestAlphaFoldIteration(NetworkTests):
     def reference(self, w, **inputs):
         previous = [inputs.pop(name) for name in PREVIOUS]
         settings = tiny_config().structure_module
-        found = paper.alphafold_iteration(w, inputs, previous, settings)
+        found = paper_network.alphafold_iteration(w, inputs, previous, settings)
         return self.seen(found, inputs["seq_mask"])
 
 
@@ -171,7 +171,9 @@ class TestAlphaFold(TestAlphaFoldIteration):
         settings = tiny_config().structure_module
         for sample in inputs["msa_feat"]:
             batch = inputs | {"msa_feat": sample}
-            found = paper.alphafold_iteration(w["alphafold_iteration"], batch, previous, settings)
+            found = paper_network.alphafold_iteration(
+                w["alphafold_iteration"], batch, previous, settings
+            )
             atoms = paper_geometry.atom37(inputs["aatype"], found["atoms"])
             previous = [atoms, found["msa_first_row"], found["pair"]]
         return self.seen(found, inputs["seq_mask"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-import paper
+import paper_network
 from layers import LayerTests, Not, close, mask, numbers
 from tiny import tiny_config
 
@@ -42,7 +42,9 @@ class TestInvariantPointAttention(LayerTests):
         return layer(single, pair, mask, frames=Rigid(rot, trans)) * mask[:, None]
 
     def reference(self, w, single, pair, mask, rot, trans):
-        result = paper.invariant_point_attention(w, single, pair, mask, rot, trans, SETTINGS)
+        result = paper_network.invariant_point_attention(
+            w, single, pair, mask, rot, trans, SETTINGS
+        )
         return result * mask[:, None]
 
     def test_motion_of_all_frames_changes_nothing(self):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-import paper
+import paper_network
 import tensorflow as tf
 from layers import LayerTests, Not, close, integers, mask, numbers, weights_of
 from reference import nest
@@ -35,7 +35,7 @@ class TestTorsionAngles(StructureTests):
         return TorsionAngles(CONFIG)
 
     def reference(self, w, single, initial_single):
-        return paper.torsion_net(w, single, initial_single)
+        return paper_network.torsion_net(w, single, initial_single)
 
 
 class TestFoldIteration(StructureTests):
@@ -68,7 +68,7 @@ class TestFoldIteration(StructureTests):
         return {k: x * tf.reshape(mask, (-1, *(len(x.shape) - 1) * [1])) for k, x in found.items()}
 
     def reference(self, w, single, initial_single, pair, quat, trans, mask, **dropout):
-        found = paper.fold_iteration(
+        found = paper_network.fold_iteration(
             w, single, initial_single, pair, quat, trans, mask, SETTINGS, **dropout
         )
         seen = mask > 0
@@ -150,7 +150,9 @@ class TestStructureModule(StructureTests):
         return np.reshape(mask, (*before * [1], -1, *(rank - 1 - before) * [1]))
 
     def reference(self, w, single, pair, aatype, mask):
-        found = paper.structure_module(w, single, pair, aatype, mask, SETTINGS, self.rotations)
+        found = paper_network.structure_module(
+            w, single, pair, aatype, mask, SETTINGS, self.rotations
+        )
         return {k: x * self.seen(mask, k, x.ndim) for k, x in found.items()}
 
     def test_gradients_are_the_papers(self):
