@@ -125,6 +125,7 @@ def predict(model, folder, fasta, alignments, thresholds):
     return line, [json.loads(text) for text in manifest.read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_from_predictions_to_batches(model, tmp_path):
     """Predict, choose, convert, read: the records are distillation's, masked as chosen."""
     alignments, fasta = tmp_path / "alignments", tmp_path / "q.fasta"

@@ -124,6 +124,7 @@ def toy(freeze) -> Config:
     return config
 
 
+@pytest.mark.slow
 def test_a_frozen_trunk_has_no_backward_pass(monkeypatch):
     """Its blocks are traced once, not again to recompute them, and the work falls to the forward's.
 
