@@ -30,6 +30,9 @@ pytestmark = pytest.mark.slow
 # Relative to the largest value. DeepMind's code against itself in another order gives 1e-7; an
 # argument reduction or a bin's edge that rounds the other way gives more.
 FLOAT32 = {"outputs": 5e-5, "losses": 1e-4, "gradients": 1e-3, "tiny": 1e-5}
+# Where rounding decides a bin in DeepMind's code: the diagonal of the aligned error's target.
+# Case a, measured: 8e-5 of that loss, 9e-4 of that head's gradients.
+ROUNDING, ALIGNED_ERROR = {"losses": 2e-3, "gradients": 4e-3}, "predicted_aligned_error"
 # bfloat16 keeps 8 bits: 0.4 % an operation, over hundreds of them. Measured: see the test.
 BFLOAT16 = {"outputs": 0.2, "losses": 0.05, "total": 0.02}
 
@@ -136,7 +139,9 @@ def test_outputs_and_losses(case):
         assert name in values, f"{name} is not computed"
         assert np.shape(values[name]) == expected[name].shape, name
         error = relative_error(values[name], expected[name])
-        if error > FLOAT32["losses" if is_loss(name) else "outputs"]:
+        kind = "losses" if is_loss(name) else "outputs"
+        allowed = ROUNDING if kind == "losses" and name.startswith(ALIGNED_ERROR) else FLOAT32
+        if error > allowed[kind]:
             wrong[name] = error
     assert not wrong
 
@@ -152,7 +157,8 @@ def test_gradient_norms(case):
         want = float(expected[f"grad_norm:{key}"])
         got = float(np.linalg.norm(gradient.astype(np.float64)))
         # Zero by the softmax's invariance under a shift: what is there is rounding.
-        tolerance = FLOAT32["tiny"] if want < FLOAT32["tiny"] else FLOAT32["gradients"] * want
+        allowed = ROUNDING if f"/{ALIGNED_ERROR}_head/" in key else FLOAT32
+        tolerance = FLOAT32["tiny"] if want < FLOAT32["tiny"] else allowed["gradients"] * want
         if abs(got - want) > tolerance:
             wrong[key] = (got, want)
     assert not wrong
