@@ -53,6 +53,7 @@ def measure(tree: Path, arguments: list[str]) -> dict[str, float]:
             [sys.executable, str(script), "--json", str(result), *arguments],
             check=True,
             stdout=subprocess.DEVNULL,
+            cwd=tree,  # workers of the conversion look for modules there
             env=os.environ | {"PYTHONPATH": str(tree)},
         )
         return json.loads(result.read_text())
