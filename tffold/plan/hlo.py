@@ -23,7 +23,6 @@ _HEAD = re.compile(r"^(ENTRY )?%?([^\s(]+)(?: \(.*\) -> .*)? \{$")
 _INSTRUCTION = re.compile(r"^\s+(ROOT )?%?(\S+) = (.*)$")
 _ARRAY = re.compile(r"\b(pred|bf16|[fsu]\d+)\[([\d,]*)\](?:\{[\d,]*(:[^}]*)?\})?")
 _ON_CHIP = "S(1)"  # of a TPU layout: in the core's own memory, not in the chip's
-_CALLED = re.compile(r"(?:calls|to_apply|body|condition)=%?([^\s,})]+)")
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
 
 
