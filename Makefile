@@ -1,8 +1,10 @@
 # make demo: from bundled structures to a trained model.   make test, make lint: what CI runs.
 # make bench BASE=COMMIT: this tree's training step against that of another commit.
+# Tests run two files at a time; each holds up to 4 GB: make test JOBS=1 where memory is short.
 # An environment that exists already can be named: make test VENV=/path/to/venv
 PYTHON ?= python3
 VENV ?= .venv
+JOBS ?= 2
 BIN := $(VENV)/bin
 DEMO := demo_output
 BASE ?= HEAD
@@ -14,7 +16,7 @@ demo: $(VENV)/.installed-cpu
 	$(BIN)/python examples/demo/run.py --output $(DEMO)
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
