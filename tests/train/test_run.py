@@ -12,6 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from toy_run import assert_same, go
 
 from records.errors import InputError
+from tffold.train import run
 from tffold.train.callbacks import NonFiniteError
 from tffold.train.monitor import read_metrics
 from tffold.weights import checkpoint
@@ -173,13 +174,23 @@ def test_logs_that_cannot_be_written_do_not_stop_training(tmp_path):
     assert len([line for line in said if "logs cannot be written" in line]) == 1
 
 
+def test_what_a_run_says_of_itself_is_whole_or_absent(tmp_path, monkeypatch):
+    """And none of it ends a run that cannot write it."""
+    monkeypatch.setattr(run, "write_whole", _full)
+    _, said, outcome = go(tmp_path, steps=2)
+    assert outcome.summary["step"] == 2
+    for name in ("config.yaml", "summary.json"):
+        assert [line for line in said if f"{name} cannot be written (" in line]
+        assert not (tmp_path / name).exists()
+
+
+def _full(*arguments):
+    raise OSError(28, "No space left")
+
+
 def test_a_full_disk_ends_the_run_with_the_last_checkpoint_intact(tmp_path, monkeypatch):
     go(tmp_path, steps=2)
-
-    def full(*arguments):
-        raise OSError(28, "No space left")
-
-    monkeypatch.setattr(checkpoint, "save_file", full)
+    monkeypatch.setattr(checkpoint, "save_file", _full)
     with pytest.raises(checkpoint.CheckpointError, match="No space left"):
         go(tmp_path, steps=6)
     assert checkpoint.steps_in(tmp_path / "checkpoints") == [2]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -70,7 +71,7 @@ def test_training_starts_from_deepminds_parameters(tmp_path):
     trainer = build_trainer(config, task, build_cluster(config.train))
     with listening() as said:
         start_from(trainer, str(path), task)
-    assert str(path) in said[0]
+    assert len(said) == 1 and str(path) in said[0]
     wanted = [np.asarray(v) for v in source.trainable_variables]
     for field in ("parameters", "average"):
         for value, want in zip(getattr(trainer.state_variables, field), wanted, strict=True):
@@ -83,3 +84,27 @@ def test_training_starts_from_deepminds_parameters(tmp_path):
         start_from(trainer, str(path), task)
     for value, want in zip(trainer.state_variables.parameters, wanted, strict=True):
         np.testing.assert_array_equal(np.asarray(value), want)
+
+
+@pytest.mark.parametrize("divides_first", [True, False])
+def test_weights_of_another_form_are_told(tmp_path, divides_first):
+    """Shapes don't show whether the outer product was divided before its linear map."""
+    key = "outer_product_divides_first"
+    config = fake_config(run_dir=str(tmp_path / "run"), steps=1)
+    setattr(config.model, key, divides_first)
+    task = fake_task(frozenset(), dropout=0.0)
+    train(config, task)
+    for ours in (True, False):
+        setattr(config.model, key, ours)
+        trainer = build_trainer(config, task, build_cluster(config.train))
+        with listening() as said:
+            start_from(trainer, str(tmp_path / "params.npz"), task)
+            start_from(trainer, str(tmp_path / "run"), task)
+        warnings = [line for line in said if key in line]
+        first, words = str(divides_first).lower(), str(ours).lower()
+        wanted = [f"params.npz: DeepMind's code trained .*{key}=false.* it true"] if ours else []
+        if ours != divides_first:
+            wanted += [f"step-00000001: the run .*{key}={first}.* it {words}: .*set it to {first}$"]
+        assert len(warnings) == len(wanted)
+        for line, pattern in zip(warnings, wanted, strict=True):
+            assert re.search(pattern, line)

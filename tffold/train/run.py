@@ -12,6 +12,7 @@ from pathlib import Path
 
 import keras
 
+from records.durable import write_whole
 from records.errors import InputError
 from tffold import config_file
 from tffold.config import Config, rules
@@ -110,8 +111,7 @@ def train(
         watchers.append(Validator(evaluation, config, progress, save_best, report))
     watchers.append(Checkpointer(save_last, trainer.step))
     if monitor:
-        run_dir.mkdir(parents=True, exist_ok=True)
-        (run_dir / CONFIG_FILE).write_text(config_file.to_yaml(config))
+        _write(run_dir / CONFIG_FILE, config_file.to_yaml(config), best_effort)
         monitor.texts = {
             "config": describe.settings(config),
             "data": task.describe_data(feed.factory, evaluation),
@@ -135,8 +135,16 @@ def train(
         summary["skipped_records"] = feed.factory.skipped
         _LOG.warning("%d damaged records were skipped; convert them again", feed.factory.skipped)
     if cluster.is_chief:
-        (run_dir / SUMMARY_FILE).write_text(json.dumps(summary, indent=1) + "\n")
+        _write(run_dir / SUMMARY_FILE, json.dumps(summary, indent=1) + "\n", best_effort)
     return Outcome(trainer, summary, stopper.caught)
+
+
+def _write(path: Path, content: str, best_effort: BestEffort) -> None:
+    def action() -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, content)
+
+    best_effort(f"{path.name} cannot be written", action)
 
 
 def validate(config: Config, task: Task, source: str) -> Summary:

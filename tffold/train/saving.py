@@ -78,6 +78,7 @@ def start_from(trainer: AlphaFoldTrainer, source: str, task: Task) -> tuple[int,
         for parameter, average in zip(state.parameters, state.average, strict=True):
             average.assign(parameter)
         _LOG.info("starting from the parameters in %s", path)
+        _warn_of_other_form(trainer, path, None)
         return 0, []
     saved = checkpoint.load_any(path)
     if saved is None:
@@ -92,9 +93,33 @@ def start_from(trainer: AlphaFoldTrainer, source: str, task: Task) -> tuple[int,
         elif kind in (checkpoint.PARAMETERS, checkpoint.FROZEN):
             kept.append(parameter)
     _LOG.info("starting from the weights in %s", saved.path)
+    _warn_of_other_form(trainer, saved.path, saved.description.get("config"))
     if kept:
         _LOG.info("not there, so newly drawn: %s", ", ".join(kept))
     return saved.step, kept
+
+
+def _warn_of_other_form(trainer: AlphaFoldTrainer, path: Path, config: dict | None) -> None:
+    """Tells that weights were trained in another form of the model, which their shapes don't show.
+
+    ``config`` is that of the run that made them; None: DeepMind's code did, as far as one can see.
+    """
+    key = "outer_product_divides_first"
+    ours = getattr(trainer.training_step.config.model, key)
+    theirs = (config or {}).get("model", {}).get(key, False)
+    if ours == theirs:
+        return
+    maker = "the run that made them" if config else "DeepMind's code"
+    unless = "" if config else " (or leave it, if the file was exported from a run that had it so)"
+    _LOG.warning(
+        "%s: %s trained these weights with model.%s=%s, this configuration has it %s: the network "
+        "computes something else with them; set it to %s%s",
+        path,
+        maker,
+        key,
+        *(str(value).lower() for value in (theirs, ours, theirs)),
+        unless,
+    )
 
 
 def _assign(variable: keras.Variable, value: object, item: str) -> None:
