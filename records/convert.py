@@ -201,7 +201,7 @@ def _convert(task: FileTask, name: str, options: ConvertOptions) -> Outcome:
         distillation=options.distillation,
         min_residue_confidence=options.min_residue_confidence,
     )
-    features["chain_id"] = _chain_id(task, name)
+    features |= {"chain_id": _chain_id(task, name), "chain_names": [name]}
     known = task.resolutions.get(name, options.resolution)
     if known:
         features["resolution"] = known

@@ -70,6 +70,17 @@ class Conversion:
         return digest.hexdigest()
 
 
+# What the manifest tells of a written record, of its index line.
+_IN_MANIFEST = (
+    "num_res",
+    "num_chains",
+    "num_msa",
+    "num_templates",
+    "release_date",
+    "resolution",
+)
+
+
 class _SplitWriter:
     """The shards of one split, one after another; a shard's chains settle when it closes."""
 
@@ -102,8 +113,7 @@ class _SplitWriter:
                 "chain": outcome.chain_id,
                 "status": "written",
                 "shard": self._name,
-                **{name: entry[name] for name in ("num_res", "num_msa", "num_templates")},
-                **{name: entry[name] for name in ("release_date", "resolution")},
+                **{name: entry[name] for name in _IN_MANIFEST},
                 **place,
                 "split": self._split,
                 "length": len(outcome.record),

@@ -1,105 +1,82 @@
-"""One chain's raw features as a serialized ``tf.train.Example``, and back.
+"""An assembly's raw features as a serialized ``tf.train.Example``, and back.
 
-Every array is stored as zlib-compressed little-endian bytes in C order, so
-that the TFRecord file itself stays uncompressed and a record can be read at
-its offset.  A feature with one entry per template hit is a list of such
-blobs, one per hit, so that a reader inflates only the hits it wants.  Texts
-are UTF-8.  The dimensions ``num_res``, ``num_msa``, ``num_templates`` and
-``schema_version`` are integers beside them.  The message classes are built
-here from a descriptor: TensorFlow is not needed.
+Every array is stored as little-endian bytes in C order, cut into zlib streams
+(``records.slabs``), so that the TFRecord file itself stays uncompressed and a
+record can be read at its offset.  The arrays of an entity follow those of the
+entity before.  A feature with one entry per template hit is cut at each hit, so
+that a reader inflates only the hits it wants.  Texts are UTF-8.
+
+Beside them stand integers: ``schema_version``; ``num_res`` of all chains,
+``num_msa`` and ``num_templates`` of all entities; ``num_chains``; for each entity
+``entity_num_res``, ``entity_num_msa``, ``entity_num_templates`` and
+``entity_num_uniprot``; for each chain ``entity_id``, from 1.  Numbers that do not
+depend on another dimension, like ``resolution``, are stored as they are.
 """
 
 from __future__ import annotations
 
 import math
-import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 
+from records import slabs
+from records.chains import MAX_CHAINS, Assembly, are_entity_ids
 from records.errors import CorruptRecordError, InputError
+from records.message import Example
 from records.schema import (
+    ASSEMBLY,
+    ENTITY,
+    ENTITY_DIMENSIONS,
+    NUM_CHAINS,
     NUM_HITS,
     NUM_MSA,
     NUM_RES,
+    NUM_UNIPROT,
+    READABLE_VERSIONS,
     RECORD_DIMENSIONS,
     RECORD_FEATURES,
     SCHEMA_VERSION,
     STRING,
     Feature,
 )
+from records.slabs import MAX_BYTES
 
-_ZLIB_LEVEL = 6
-MAX_BYTES = 1 << 30  # of one array, or of a record; one that claims more is refused
 VERSION_KEY = "schema_version"
+ENTITY_ID = "entity_id"
+PER_ENTITY = "entity_"  # before the name of a dimension: its list over entities
 # The number of letters of a residue type, a template residue, an MSA cell.
-_BOUNDS = {"aatype": 21, "template_aatype": 22, "msa": 22}
+_BOUNDS = {"aatype": 21, "template_aatype": 22, "msa": 22, "uniprot_msa": 22}
 
 
-def _example_class() -> type:
-    """The message ``tf.train.Example``, in a descriptor pool of its own."""
-    field = descriptor_pb2.FieldDescriptorProto
-    file = descriptor_pb2.FileDescriptorProto(
-        name="records/example.proto", package="tensorflow", syntax="proto3"
-    )
-
-    def message(name: str, *fields: tuple) -> Any:
-        new = file.message_type.add(name=name)
-        for number, (field_name, kind, repeated, type_name) in enumerate(fields, start=1):
-            new.field.add(
-                name=field_name,
-                number=number,
-                type=kind,
-                label=field.LABEL_REPEATED if repeated else field.LABEL_OPTIONAL,
-                type_name=type_name,
-            )
-        return new
-
-    message("BytesList", ("value", field.TYPE_BYTES, True, None))
-    message("FloatList", ("value", field.TYPE_FLOAT, True, None))
-    message("Int64List", ("value", field.TYPE_INT64, True, None))
-    feature = message(
-        "Feature",
-        ("bytes_list", field.TYPE_MESSAGE, False, ".tensorflow.BytesList"),
-        ("float_list", field.TYPE_MESSAGE, False, ".tensorflow.FloatList"),
-        ("int64_list", field.TYPE_MESSAGE, False, ".tensorflow.Int64List"),
-    )
-    feature.oneof_decl.add(name="kind")
-    for member in feature.field:
-        member.oneof_index = 0
-    features = message(
-        "Features", ("feature", field.TYPE_MESSAGE, True, ".tensorflow.Features.FeatureEntry")
-    )
-    entry = features.nested_type.add(name="FeatureEntry")
-    entry.options.map_entry = True
-    entry.field.add(name="key", number=1, type=field.TYPE_STRING, label=field.LABEL_OPTIONAL)
-    entry.field.add(
-        name="value",
-        number=2,
-        type=field.TYPE_MESSAGE,
-        label=field.LABEL_OPTIONAL,
-        type_name=".tensorflow.Feature",
-    )
-    message("Example", ("features", field.TYPE_MESSAGE, False, ".tensorflow.Features"))
-    pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName("tensorflow.Example"))
-
-
-Example = _example_class()
-
-
-def dimensions_of(features: Mapping[str, Any]) -> dict[str, int]:
-    """``num_res``, ``num_msa`` and ``num_templates`` of a chain's raw features."""
+def _entity_sizes(entity: Mapping[str, Any]) -> dict[str, int]:
+    """The dimensions of one entity's raw features."""
     return {
-        NUM_RES: int(np.shape(features["aatype"])[0]),
-        NUM_MSA: int(np.shape(features["msa"])[0]),
-        NUM_HITS: int(np.shape(features["template_aatype"])[0]),
+        NUM_RES: int(np.shape(entity["aatype"])[0]),
+        NUM_MSA: int(np.shape(entity["msa"])[0]),
+        NUM_HITS: int(np.shape(entity["template_aatype"])[0]),
+        NUM_UNIPROT: len(entity.get("uniprot_msa", ())),
     }
+
+
+def dimensions_of(assembly: Assembly) -> dict[str, Any]:
+    """The integers that stand beside an assembly's arrays, but for the version."""
+    sizes = [_entity_sizes(entity) for entity in assembly.entities]
+    return {
+        NUM_RES: sum(sizes[entity - 1][NUM_RES] for entity in assembly.entity_id),
+        NUM_MSA: sum(size[NUM_MSA] for size in sizes),
+        NUM_HITS: sum(size[NUM_HITS] for size in sizes),
+        NUM_CHAINS: len(assembly.entity_id),
+        **{f"{PER_ENTITY}{name}": [size[name] for size in sizes] for name in ENTITY_DIMENSIONS},
+        ENTITY_ID: list(assembly.entity_id),
+    }
+
+
+def _as_assembly(features: Assembly | Mapping[str, Any]) -> Assembly:
+    return features if isinstance(features, Assembly) else Assembly.of_chain(features)
 
 
 def _checked(feature: Feature, value: Any, sizes: tuple[int, ...], item: str) -> np.ndarray:
@@ -125,60 +102,97 @@ def _checked(feature: Feature, value: Any, sizes: tuple[int, ...], item: str) ->
     return np.asarray(array, dtype=dtype.newbyteorder("<"), order="C")
 
 
-def encode(features: Mapping[str, Any]) -> bytes:
-    """Serialize one chain.
-
-    Args:
-        features: exactly the features of ``records.schema.RECORD_FEATURES``;
-            arrays (or lists) of the table's shapes, texts as ``str``.
-
-    Returns:
-        The bytes of a ``tf.train.Example``; the same features always give the
-        same bytes.
-
-    Raises:
-        InputError: a feature is missing, unknown, or of a wrong shape or range.
-    """
-    item = str(features.get("chain_id", "chain without chain_id"))
-    missing = sorted(set(RECORD_FEATURES) - set(features))
-    unknown = sorted(set(features) - set(RECORD_FEATURES) - {VERSION_KEY})
+def _check_names(given: Mapping[str, Any], per: str, item: str) -> None:
+    table = {name: f for name, f in RECORD_FEATURES.items() if f.per == per}
+    missing = sorted(n for n, f in table.items() if n not in given and not f.optional)
+    unknown = sorted(set(given) - set(table) - {VERSION_KEY})
     if missing or unknown:
         raise InputError(
             f"missing features {missing}, unknown features {unknown}",
             item=item,
             mend="give the features of records.schema",
         )
-    dimensions = dimensions_of(features)
+
+
+def _store(stored: Any, feature: Feature, value: Any, sizes: tuple[int, ...], item: str) -> None:
+    """Append one value, of the assembly or of its next entity, to its feature's list."""
+    if feature.dtype == STRING:
+        texts = [value] if sizes == () else list(value)
+        if sizes and len(texts) != sizes[0]:
+            raise InputError(
+                f"feature {feature.name} has {len(texts)} entries, expected {sizes[0]}", item=item
+            )
+        stored.bytes_list.value.extend(str(text).encode() for text in texts)
+        return
+    array = _checked(feature, value, sizes, item)
+    if sizes == ():
+        if array.dtype.kind == "f":
+            stored.float_list.value.append(float(array))
+        else:
+            stored.int64_list.value.append(int(array))
+        return
+    for part in array if feature.axes(NUM_HITS) else [array]:
+        stored.bytes_list.value.extend(slabs.pack(part.tobytes()))
+
+
+def encode(features: Assembly | Mapping[str, Any]) -> bytes:
+    """Serialize an assembly.
+
+    Args:
+        features: the features of ``records.schema.RECORD_FEATURES``, the optional
+            ones where there are any; arrays (or lists) of the table's shapes, texts
+            as ``str``.  A mapping is a monomer.
+
+    Returns:
+        The bytes of a ``tf.train.Example``; the same features always give the
+        same bytes.
+
+    Raises:
+        InputError: a feature is missing, unknown, or of a wrong shape or range, or
+            the chains are not in the order of their entities.
+    """
+    assembly = _as_assembly(features)
+    item = str(assembly.features.get("chain_id", "chain without chain_id"))
+    _check_names(assembly.features, ASSEMBLY, item)
+    for entity in assembly.entities:
+        _check_names(entity, ENTITY, item)
+    if not are_entity_ids(assembly.entity_id, len(assembly.entities)):
+        raise InputError(
+            f"{len(assembly.entities)} entities, of which the chains are {assembly.entity_id}",
+            item=item,
+            mend=f"number entities 1, …, 1, 2, …; at most {MAX_CHAINS} chains",
+        )
+    dimensions = dimensions_of(assembly)
     example = Example()
     out = example.features.feature
     out[VERSION_KEY].int64_list.value.append(SCHEMA_VERSION)
     for name, size in dimensions.items():
-        out[name].int64_list.value.append(size)
+        out[name].int64_list.value.extend(size if isinstance(size, list) else [size])
+    units = _units(dimensions)
     for name, feature in RECORD_FEATURES.items():
-        sizes = feature.sizes(dimensions)
-        if feature.dtype == STRING:
-            texts = [features[name]] if sizes == () else list(features[name])
-            if sizes and len(texts) != sizes[0]:
-                raise InputError(
-                    f"feature {name} has {len(texts)} entries, expected {sizes[0]}", item=item
-                )
-            out[name].bytes_list.value.extend(str(text).encode() for text in texts)
+        values = assembly.entities if feature.per == ENTITY else (assembly.features,)
+        if feature.optional and not any(len(value.get(name, ())) for value in values):
             continue
-        array = _checked(feature, features[name], sizes, item)
-        if sizes == ():
-            if array.dtype.kind == "f":
-                out[name].float_list.value.append(float(array))
-            else:
-                out[name].int64_list.value.append(int(array))
-            continue
-        parts = array if feature.axes(NUM_HITS) else [array]
-        out[name].bytes_list.value.extend(zlib.compress(p.tobytes(), _ZLIB_LEVEL) for p in parts)
+        for value, unit in zip(values, units[feature.per], strict=True):
+            sizes = feature.sizes(unit)
+            given = value[name] if name in value else _absent(feature, sizes)
+            _store(out[name], feature, given, sizes, item)
     return example.SerializeToString(deterministic=True)
 
 
-def longest_stream(size: Any) -> Any:
-    """The longest that zlib makes a stream of ``size`` bytes (zlib's ``compressBound``)."""
-    return size + size // 4096 + size // 16384 + size // 33554432 + 13
+def _units(dimensions: Mapping[str, Any]) -> dict[str, list[dict[str, int]]]:
+    """The dimensions by which features are shaped: the assembly's, and each entity's."""
+    lists = [dimensions[f"{PER_ENTITY}{name}"] for name in ENTITY_DIMENSIONS]
+    whole = {NUM_RES: dimensions[NUM_RES], NUM_CHAINS: dimensions[NUM_CHAINS]}
+    entities = [
+        dict(zip(ENTITY_DIMENSIONS, sizes, strict=True)) for sizes in zip(*lists, strict=True)
+    ]
+    return {ASSEMBLY: [whole], ENTITY: entities}
+
+
+def _absent(feature: Feature, sizes: tuple[int, ...]) -> Any:
+    """What stands for an optional feature that a record does not hold."""
+    return [""] * sizes[0] if feature.dtype == STRING else np.zeros(sizes, feature.dtype)
 
 
 def _array_bytes(feature: Feature, shape: tuple[int, ...]) -> int:
@@ -189,35 +203,108 @@ def _array_bytes(feature: Feature, shape: tuple[int, ...]) -> int:
     return size
 
 
-def _inflate(blob: bytes, feature: Feature, shape: tuple[int, ...]) -> np.ndarray:
-    """An array of its stream; never takes more memory than the array's shape needs."""
-    dtype = np.dtype(feature.dtype).newbyteorder("<")
-    size = _array_bytes(feature, shape)
-    if len(blob) > longest_stream(size):
-        raise CorruptRecordError(f"feature {feature.name} is {len(blob)} bytes of {size}, packed")
-    stream = zlib.decompressobj()
-    try:
-        # One byte more than wanted shows that there are too many.
-        data = stream.decompress(blob, size + 1)
-    except zlib.error as error:
-        raise CorruptRecordError(f"feature {feature.name} does not inflate: {error}") from None
-    if len(data) != size or not stream.eof:
-        held = f"more than {size}" if len(data) > size else len(data)
-        raise CorruptRecordError(f"feature {feature.name} holds {held} bytes, not {size}")
-    return np.frombuffer(data, dtype=dtype).reshape(shape).astype(feature.dtype, copy=False)
+class _Values:
+    """A feature's stored values, taken one after another."""
+
+    def __init__(self, feature: Feature, stored: Any, version: int) -> None:
+        self.feature = feature
+        if feature.dtype == STRING or feature.shape:
+            self._left = stored.bytes_list.value
+        else:
+            is_float = np.dtype(feature.dtype).kind == "f"
+            self._left = stored.float_list.value if is_float else stored.int64_list.value
+        self._slab_bytes = MAX_BYTES if version == 1 else slabs.SLAB_BYTES
+        self._at = 0
+
+    def _next(self, count: int) -> Sequence[Any]:
+        values = self._left[self._at : self._at + count]
+        if len(values) != count:
+            raise CorruptRecordError(f"incomplete record: {len(self._left)} of {self.feature.name}")
+        self._at += count
+        return values
+
+    def _array(self, streams: Sequence[bytes], shape: tuple[int, ...]) -> np.ndarray:
+        feature = self.feature
+        dtype = np.dtype(feature.dtype).newbyteorder("<")
+        try:
+            data = slabs.unpack(streams, _array_bytes(feature, shape), self._slab_bytes)
+        except CorruptRecordError as error:
+            if error.what.startswith("feature"):
+                raise
+            raise CorruptRecordError(f"feature {feature.name} {error.what}") from None
+        return data.view(dtype).reshape(shape).astype(feature.dtype, copy=False)
+
+    def take(self, unit: Mapping[str, int], hits: Sequence[int] | None) -> Any:
+        """The value of the assembly, or of the next entity, with these template hits."""
+        feature, sizes = self.feature, self.feature.sizes(unit)
+        chosen = range(unit.get(NUM_HITS, 0)) if hits is None else hits
+        if feature.dtype == STRING:
+            texts = [text.decode() for text in self._next(sizes[0] if sizes else 1)]
+            if not sizes:
+                return texts[0]
+            return [texts[hit] for hit in chosen] if feature.axes(NUM_HITS) else texts
+        if not sizes:
+            return np.dtype(feature.dtype).type(self._next(1)[0])
+        if not feature.axes(NUM_HITS):
+            count = slabs.num_slabs(_array_bytes(feature, sizes), self._slab_bytes)
+            return self._array(self._next(count), sizes)
+        _array_bytes(feature, sizes)
+        each = slabs.num_slabs(_array_bytes(feature, sizes[1:]), self._slab_bytes)
+        streams = self._next(each * sizes[0])
+        array = np.empty((len(chosen), *sizes[1:]), feature.dtype)
+        for position, hit in enumerate(chosen):
+            array[position] = self._array(streams[hit * each : (hit + 1) * each], sizes[1:])
+        return array
+
+    def check_end(self) -> None:
+        """Raise CorruptRecordError when values are left."""
+        if self._at != len(self._left):
+            raise CorruptRecordError(
+                f"incomplete record: {len(self._left)} of {self.feature.name}, not {self._at}"
+            )
 
 
-def decode(
+def _stored_dimensions(stored: Any, version: int) -> dict[str, Any]:
+    """``dimensions_of`` what is stored, checked against each other."""
+
+    def integers(name: str) -> list[int]:
+        return list(stored[name].int64_list.value)
+
+    found: dict[str, Any] = {name: integers(name)[0] for name in RECORD_DIMENSIONS}
+    if version == 1:  # one chain
+        found |= {NUM_CHAINS: 1, ENTITY_ID: [1], f"{PER_ENTITY}{NUM_UNIPROT}": [0]}
+        found |= {f"{PER_ENTITY}{name}": [found[name]] for name in RECORD_DIMENSIONS}
+    else:
+        found |= {NUM_CHAINS: integers(NUM_CHAINS)[0], ENTITY_ID: integers(ENTITY_ID)}
+        found |= {f"{PER_ENTITY}{n}": integers(f"{PER_ENTITY}{n}") for n in ENTITY_DIMENSIONS}
+    lists = [found[f"{PER_ENTITY}{name}"] for name in ENTITY_DIMENSIONS]
+    residues, rows, hits, _ = lists
+    if (
+        len({len(sizes) for sizes in lists}) != 1
+        or not are_entity_ids(found[ENTITY_ID], len(residues))
+        or min(map(min, lists)) < 0
+        or found[NUM_CHAINS] != len(found[ENTITY_ID])
+        or found[NUM_RES] != sum(residues[entity - 1] for entity in found[ENTITY_ID])
+        or (found[NUM_MSA], found[NUM_HITS]) != (sum(rows), sum(hits))
+    ):
+        raise CorruptRecordError(f"incomplete record: {found}")
+    if any(found[f"{PER_ENTITY}{NUM_UNIPROT}"]) and "uniprot_msa" not in stored:
+        raise CorruptRecordError("feature uniprot_msa is missing")
+    return found
+
+
+def decode_assembly(
     serialized: bytes,
     *,
-    hits: Sequence[int] | None = None,
+    hits: Sequence[Sequence[int]] | None = None,
     omit: Sequence[str] = (),
-) -> dict[str, Any]:
-    """The raw features of one serialized chain.
+) -> Assembly:
+    """The raw features of one serialized assembly.
 
     Args:
-        serialized: what ``encode`` returned.
-        hits: the template hits wanted, as positions in the record; None = all.
+        serialized: what ``encode`` returned, in this version of the schema or one before.
+        hits: the template hits wanted of each entity, as positions in the record;
+            None = all.
         omit: names of features not wanted.
 
     Returns:
@@ -226,7 +313,7 @@ def decode(
         scalars.
 
     Raises:
-        InputError: the record was written by another version of the schema.
+        InputError: the record was written by a version of the schema that cannot be read.
         CorruptRecordError: the bytes are no such record.
     """
     try:
@@ -234,73 +321,86 @@ def decode(
     except DecodeError:
         raise CorruptRecordError("not a tf.train.Example") from None
     stored = message.features.feature
-    version = stored[VERSION_KEY].int64_list.value[0] if VERSION_KEY in stored else None
-    if version is None:
-        raise CorruptRecordError("not a record of this program: it has no schema_version")
-    if version != SCHEMA_VERSION:
-        raise InputError(
-            f"schema version {version}, this program reads version {SCHEMA_VERSION}",
-            mend="convert the chain again with tffold-convert",
-        )
     try:
-        dimensions = {name: stored[name].int64_list.value[0] for name in RECORD_DIMENSIONS}
-        if min(dimensions.values()) < 0:
-            raise CorruptRecordError(f"incomplete record: {dimensions}")
-        chosen = range(dimensions[NUM_HITS]) if hits is None else [int(h) for h in hits]
-        wanted = {**dimensions, NUM_HITS: len(chosen)}
-        features: dict[str, Any] = {}
+        version = stored[VERSION_KEY].int64_list.value[0] if VERSION_KEY in stored else None
+        if version is None:
+            raise CorruptRecordError("not a record of this program: it has no schema_version")
+        check_version(version)
+        dimensions = _stored_dimensions(stored, version)
+        units = _units(dimensions)
+        found: dict[str, list[dict[str, Any]]] = {p: [{} for _ in u] for p, u in units.items()}
         for name, feature in RECORD_FEATURES.items():
             if name in omit:
                 continue
-            if name not in stored:
+            if name not in stored and not feature.optional:
                 raise CorruptRecordError(f"feature {name} is missing")
-            value = stored[name]
-            if feature.dtype == STRING:
-                texts = [text.decode() for text in value.bytes_list.value]
-                features[name] = [texts[h] for h in chosen] if feature.shape else texts[0]
-            elif feature.shape == ():
-                kind = value.float_list if feature.dtype == "float32" else value.int64_list
-                features[name] = np.dtype(feature.dtype).type(kind.value[0])
-            elif feature.axes(NUM_HITS):
-                sizes = feature.sizes(wanted)
-                blobs = value.bytes_list.value
-                if hits is None and len(blobs) != len(chosen):
-                    raise CorruptRecordError(f"incomplete record: {len(blobs)} of {name}")
-                _array_bytes(feature, sizes)
-                array = np.empty(sizes, feature.dtype)
-                for position, hit in enumerate(chosen):
-                    array[position] = _inflate(blobs[hit], feature, sizes[1:])
-                features[name] = array
-            else:
-                blob = value.bytes_list.value[0]
-                features[name] = _inflate(blob, feature, feature.sizes(dimensions))
+            values = _Values(feature, stored[name], version) if name in stored else None
+            for number, unit in enumerate(units[feature.per]):
+                wanted = None if hits is None or feature.per == ASSEMBLY else hits[number]
+                found[feature.per][number][name] = (
+                    values.take(unit, wanted) if values else _absent(feature, feature.sizes(unit))
+                )
+            if values:
+                values.check_end()
     except (IndexError, UnicodeDecodeError) as error:
         raise CorruptRecordError(f"incomplete record: {error}") from None
-    return features
+    return Assembly(found[ASSEMBLY][0], tuple(found[ENTITY]), tuple(dimensions[ENTITY_ID]), version)
 
 
-def index_entry(features: Mapping[str, Any]) -> dict[str, Any]:
-    """What the sampler needs to know of a chain without reading its record.
+def check_version(version: Any) -> None:
+    """Raises InputError for a version of the schema that this program does not read."""
+    if version not in READABLE_VERSIONS:
+        newer = isinstance(version, int) and version > SCHEMA_VERSION
+        raise InputError(
+            f"schema version {version}, this program reads versions "
+            f"{READABLE_VERSIONS[0]} to {SCHEMA_VERSION}",
+            mend="use the program that wrote it, or a newer one"
+            if newer
+            else "convert the chain again with tffold-convert",
+        )
+
+
+def decode(
+    serialized: bytes, *, hits: Sequence[int] | None = None, omit: Sequence[str] = ()
+) -> dict[str, Any]:
+    """The raw features of one serialized monomer in one mapping: see ``decode_assembly``.
+
+    Raises:
+        InputError: it is an assembly of several chains, too.
+    """
+    wanted = None if hits is None else [[int(hit) for hit in hits]]
+    return decode_assembly(serialized, hits=wanted, omit=omit).chain()
+
+
+def index_entry(features: Assembly | Mapping[str, Any]) -> dict[str, Any]:
+    """What the sampler needs to know of an assembly without reading its record.
 
     Returns:
-        ``chain_id, num_res, num_msa, num_templates, resolution (Å),
-        release_date, is_distillation, cluster_size, max_residue_fraction``
-        (share of the most frequent residue), ``mean_confidence`` and
-        ``schema_version``.
+        ``chain_id, num_res, num_msa, num_templates, num_chains``, the lists
+        ``entity_num_…``, ``entity_id`` and ``entity_cluster_size``, ``chain_names,
+        resolution (Å), release_date, is_distillation, cluster_size`` (the
+        smallest that is known), ``max_residue_fraction`` (share of the most frequent
+        residue), ``mean_confidence`` and ``schema_version``.
     """
-    sequence = str(features["sequence"])
+    assembly = _as_assembly(features)
+    features = assembly.features
+    sequences = [str(entity["sequence"]) for entity in assembly.entities]
+    letters = Counter("".join(sequences[entity - 1] for entity in assembly.entity_id))
+    clusters = [int(entity["cluster_size"]) for entity in assembly.entities]
+    known = [size for size in clusters if size > 0]
+    names = features.get("chain_names", [""] * len(assembly.entity_id))
     return {
         "chain_id": str(features["chain_id"]),
-        **dimensions_of(features),
+        "chain_names": [str(name) for name in names],
+        **dimensions_of(assembly),
         "resolution": round(float(features["resolution"]), 4),
         "release_date": str(features["release_date"]),
         "is_distillation": int(features["is_distillation"]),
-        "cluster_size": int(features["cluster_size"]),
+        "cluster_size": min(known) if known else clusters[0],
+        "entity_cluster_size": clusters,
         "max_residue_fraction": round(
-            max(Counter(sequence).values(), default=0) / max(len(sequence), 1), 6
+            max(letters.values(), default=0) / max(letters.total(), 1), 6
         ),
-        "mean_confidence": round(float(np.mean(features["confidence"])), 3)
-        if len(sequence)
-        else 0.0,
-        VERSION_KEY: SCHEMA_VERSION,
+        "mean_confidence": round(float(np.mean(features["confidence"])), 3) if letters else 0.0,
+        VERSION_KEY: assembly.version,
     }

@@ -52,23 +52,25 @@ def describe(shard: str | os.PathLike, *, chains: bool = True) -> tuple[list[str
         try:
             if isinstance(data, CorruptRecordError):
                 raise data
-            features = example.decode(data)
+            assembly = example.decode_assembly(data)
         except InputError as error:
             faults.append(f"  record {number} at byte {offset}: {error.what}")
             continue
-        entry = example.index_entry(features)
+        entry = example.index_entry(assembly)
         rows.append(
             f"  {entry['chain_id']:<12} {entry['num_res']:>5} residues {entry['num_msa']:>6} rows "
             f"{entry['num_templates']:>3} templates {entry['resolution']:>6.2f} Å "
             f"{entry['release_date'] or '-':<10} {_size(length):>10}"
+            + (f"  {entry['num_chains']} chains" if entry["num_chains"] > 1 else "")
             + ("  distillation" if entry["is_distillation"] else "")
         )
         for name, size in stored_sizes(data).items():
             stored[name] += size
-            value = features[name]
             text = RECORD_FEATURES[name].dtype == STRING
-            shapes[name].append((len(value),) if isinstance(value, list) else np.shape(value))
-            raw[name] += len("".join(value)) if text else np.asarray(value).nbytes
+            of_each = assembly.entities if name in assembly.entities[0] else (assembly.features,)
+            for value in (values[name] for values in of_each):
+                shapes[name].append((len(value),) if isinstance(value, list) else np.shape(value))
+                raw[name] += len("".join(value)) if text else np.asarray(value).nbytes
     holds = "all checksums hold" if not faults else f"{len(faults)} damaged or unreadable"
     index = "present" if shards.index_path(shard).exists() else "missing (rebuilt when read)"
     lines = [f"{shard}: {records} records, {_size(os.path.getsize(shard))}, {holds}, index {index}"]

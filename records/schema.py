@@ -5,6 +5,12 @@ description.  The record's codec and checks, the batch's crop axes, padding
 and tensor specifications, and the README's table all derive from it
 (``python -m records.schema`` prints the table).  Padding is zero throughout.
 
+A record is an assembly of one or more chains; a monomer has one.  What belongs
+to a sequence is stored once per entity, what belongs to coordinates once per
+chain (``Feature.per``).  An optional feature (``Feature.optional``) that a record
+does not hold reads as empty, and one that the table does not know is passed
+over: so a feature can be added without converting anything again.
+
 Lengths are in Å, angles in radians.  Residue types are numbered in
 AlphaFold's order (ARNDCQEGHILKMFPSTWYV, X = 20, gap = 21, mask = 22), except
 ``msa`` in a record, which keeps the order of HHblits (ACDEFGHIKLMNPQRSTVWY,
@@ -16,30 +22,41 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+# What this program reads.  Version 1: one chain, each array one stream of any length.
+READABLE_VERSIONS = (1, SCHEMA_VERSION)
 
 # Symbolic dimensions.
-NUM_RES = "num_res"  # R: residues of the chain (record), of the crop (batch)
+NUM_RES = "num_res"  # R: residues of the entity or of all chains (record), of the crop (batch)
+NUM_CHAINS = "num_chains"  # C: chains of the assembly (record)
 NUM_MSA = "num_msa"  # N: rows of the whole alignment (record)
 NUM_HITS = "num_templates"  # H: template hits kept in a record, best first
+NUM_UNIPROT = "num_uniprot"  # U: rows of the alignment with UniProt (record)
 NUM_MSA_SEQ = "num_msa_seq"  # S: cluster centres
 NUM_EXTRA_SEQ = "num_extra_seq"  # E: extra rows
 NUM_TEMPLATES = "num_templates_used"  # T: templates given to the model
 
 LETTERS = {
     NUM_RES: "R",
+    NUM_CHAINS: "C",
     NUM_MSA: "N",
     NUM_HITS: "H",
+    NUM_UNIPROT: "U",
     NUM_MSA_SEQ: "S",
     NUM_EXTRA_SEQ: "E",
     NUM_TEMPLATES: "T",
 }
 RECORD_DIMENSIONS = (NUM_RES, NUM_MSA, NUM_HITS)
+ENTITY_DIMENSIONS = (NUM_RES, NUM_MSA, NUM_HITS, NUM_UNIPROT)
 
 # Groups: what a batch feature is, or what is made of a record's feature.
 INPUT = "input"
 LABEL = "label"
-RECORD = "record"  # read by people and by sampling alone
+RECORD = "record"  # read by people, by sampling and by pairing alone
+
+# What a record's feature is stored once of, and whose residues its R counts.
+ASSEMBLY = "assembly"  # all chains, one after another
+ENTITY = "entity"  # each distinct sequence
 
 STRING = "str"  # one text, or a list of texts when the shape is not ()
 
@@ -53,6 +70,8 @@ class Feature:
     shape: tuple[str | int, ...]
     group: str
     description: str
+    per: str = ASSEMBLY
+    optional: bool = False  # where it is absent, no rows or empty texts stand for it
 
     def axes(self, dimension: str) -> tuple[int, ...]:
         """The axes that run over ``dimension``: where cropping and padding act."""
@@ -71,22 +90,24 @@ def _table(group: str, rows: Iterable[tuple[str, str, tuple, str]]) -> dict[str,
     return {name: Feature(name, dtype, shape, group, text) for name, dtype, shape, text in rows}
 
 
-_R, _N, _H = NUM_RES, NUM_MSA, NUM_HITS
+_R, _N, _H, _U, _C = NUM_RES, NUM_MSA, NUM_HITS, NUM_UNIPROT, NUM_CHAINS
 _S, _E, _T = NUM_MSA_SEQ, NUM_EXTRA_SEQ, NUM_TEMPLATES
 
 RECORD_FEATURES: dict[str, Feature] = {
     row[0]: Feature(*row)
     for row in (
-        ("chain_id", STRING, (), RECORD, "name of the chain, e.g. 1ubq_A"),
-        ("sequence", STRING, (), RECORD, "one-letter sequence (SEQRES)"),
-        ("aatype", "uint8", (_R,), INPUT, "residue type"),
-        ("residue_index", "int32", (_R,), INPUT, "0-based SEQRES position"),
+        ("chain_id", STRING, (), RECORD, "name of the chain or assembly, e.g. 1ubq_A"),
+        ("chain_names", STRING, (_C,), RECORD, "the author's names", ASSEMBLY, True),
+        ("sequence", STRING, (), RECORD, "one-letter sequence (SEQRES)", ENTITY),
+        ("aatype", "uint8", (_R,), INPUT, "residue type", ENTITY),
+        ("residue_index", "int32", (_R,), INPUT, "0-based SEQRES position in its chain"),
         (
             "between_segment_residues",
             "uint8",
             (_R,),
             INPUT,
             "1 on residues that bridge two segments",
+            ENTITY,
         ),
         (
             "all_atom_positions",
@@ -96,33 +117,91 @@ RECORD_FEATURES: dict[str, Feature] = {
             "atom coordinates, Å, 0 where absent",
         ),
         ("all_atom_mask", "uint8", (_R, 37), LABEL, "1 where the atom was observed"),
-        ("msa", "uint8", (_N, _R), INPUT, "whole alignment, query first, HHblits order"),
+        ("msa", "uint8", (_N, _R), INPUT, "whole alignment, query first, HHblits order", ENTITY),
         (
             "deletion_matrix",
             "uint8",
             (_N, _R),
             INPUT,
             "deleted residues left of each cell, at most 255",
+            ENTITY,
         ),
-        ("template_aatype", "uint8", (_H, _R), INPUT, "template residue on the query, gap = 21"),
-        ("template_all_atom_positions", "float32", (_H, _R, 37, 3), INPUT, "template atoms, Å"),
+        (
+            "template_aatype",
+            "uint8",
+            (_H, _R),
+            INPUT,
+            "template residue on the query, gap = 21",
+            ENTITY,
+        ),
+        (
+            "template_all_atom_positions",
+            "float32",
+            (_H, _R, 37, 3),
+            INPUT,
+            "template atoms, Å",
+            ENTITY,
+        ),
         (
             "template_all_atom_masks",
             "uint8",
             (_H, _R, 37),
             INPUT,
             "1 where the template has the atom",
+            ENTITY,
         ),
-        ("template_sum_probs", "float32", (_H,), RECORD, "alignment probability, descending"),
-        ("template_domain_names", STRING, (_H,), RECORD, "template chain, e.g. 4zhl_U"),
-        ("template_release_date", STRING, (_H,), RECORD, "template release date, YYYY-MM-DD"),
+        (
+            "template_sum_probs",
+            "float32",
+            (_H,),
+            RECORD,
+            "alignment probability, descending",
+            ENTITY,
+        ),
+        ("template_domain_names", STRING, (_H,), RECORD, "template chain, e.g. 4zhl_U", ENTITY),
+        (
+            "template_release_date",
+            STRING,
+            (_H,),
+            RECORD,
+            "template release date, YYYY-MM-DD",
+            ENTITY,
+        ),
+        ("uniprot_msa", "uint8", (_U, _R), RECORD, "rows to pair, as `msa`", ENTITY, True),
+        (
+            "uniprot_deletion_matrix",
+            "uint8",
+            (_U, _R),
+            RECORD,
+            "as `deletion_matrix`",
+            ENTITY,
+            True,
+        ),
+        (
+            "uniprot_species",
+            "int64",
+            (_U,),
+            RECORD,
+            "species or pair key: 8 letters as one number, 0 = unknown",
+            ENTITY,
+            True,
+        ),
         ("resolution", "float32", (), LABEL, "Å; 0 = unknown (NMR, predicted)"),
         ("release_date", STRING, (), RECORD, "YYYY-MM-DD"),
         ("is_distillation", "uint8", (), LABEL, "1 for a predicted structure"),
-        ("cluster_size", "int32", (), RECORD, "chains in its sequence cluster; below 1 = unknown"),
+        (
+            "cluster_size",
+            "int32",
+            (),
+            RECORD,
+            "chains in its sequence cluster; below 1 = unknown",
+            ENTITY,
+        ),
         ("confidence", "float32", (_R,), LABEL, "pLDDT 0-100 (100 for an experiment)"),
     )
 }
+# What only the pairing of several chains reads.
+PAIRING_FEATURES = tuple(name for name, f in RECORD_FEATURES.items() if NUM_UNIPROT in f.shape)
 
 _INPUTS = _table(
     INPUT,
@@ -203,15 +282,18 @@ def batch_features(*, templates: bool = True, labels: bool = True) -> dict[str, 
 def markdown() -> str:
     """The table as Markdown, for ``docs/features.md``."""
     lines = [
-        "R residues, N alignment rows, H template hits; in a batch S cluster centres, E extra "
-        "rows, T templates.",
+        "R residues, C chains, N alignment rows, H template hits, U rows to pair; in a batch S "
+        "cluster centres, E extra rows, T templates.",
         "A batch has two further leading axes: example and recycling pass.",
     ]
-    titles = {
-        "In a record": RECORD_FEATURES,
-        "In a batch: inputs": _INPUTS,
-        "In a batch: labels (training only)": _LABELS,
-    }
+    lines += ["", "**In a record**", "", "| feature | dtype | shape | per | meaning |"]
+    lines += ["|-|-|-|-|-|"]
+    lines += [
+        f"| `{f.name}` | {f.dtype} | {f.symbols()} | {f.per} | {f.description}"
+        f"{'; optional' if f.optional else ''} |"
+        for f in RECORD_FEATURES.values()
+    ]
+    titles = {"In a batch: inputs": _INPUTS, "In a batch: labels (training only)": _LABELS}
     for title, features in titles.items():
         lines += ["", f"**{title}**", "", "| feature | dtype | shape | meaning |", "|-|-|-|-|"]
         lines += [

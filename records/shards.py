@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 
 import google_crc32c
 
-from records import example
+from records import example, slabs
 from records.durable import partial_path, settle, sync_file, write_whole
 from records.errors import CorruptRecordError, InputError
 
@@ -211,7 +211,7 @@ def _check_claim(length: int, left: int, shard: object, item: object) -> None:
     Raises:
         CorruptRecordError: before memory is taken for it.
     """
-    if length > example.MAX_BYTES:
+    if length > slabs.MAX_BYTES:
         raise CorruptRecordError(f"claims {length} bytes", file=shard, item=item, mend=_MEND)
     if length + _HEADER + _FOOTER > left:
         what = "the file ends inside this record"
@@ -262,7 +262,7 @@ def _stored_index(path: Path) -> list[dict[str, Any]] | None:
             entries = [json.loads(line) for line in file]
         offset = 0
         for entry in entries:
-            if entry["offset"] != offset or not 0 <= entry["length"] <= example.MAX_BYTES:
+            if entry["offset"] != offset or not 0 <= entry["length"] <= slabs.MAX_BYTES:
                 return None
             offset += _HEADER + entry["length"] + _FOOTER
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
@@ -278,7 +278,7 @@ def _rebuilt_index(path: Path) -> list[dict[str, Any]]:
         try:
             if isinstance(data, CorruptRecordError):
                 raise data
-            entries.append({**example.index_entry(example.decode(data)), **place})
+            entries.append({**example.index_entry(example.decode_assembly(data)), **place})
         except InputError as error:
             named = (
                 error

@@ -3,14 +3,17 @@
 import json
 import logging
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
-from synthetic import chain, write_shard
+from synthetic import assembly, chain, write_shard
 
 from records import example, shards
 from records.errors import CorruptRecordError, InputError
 from tffold.data.reader import Damage, RecordSet
+
+OLD_SHARD = Path(__file__).parents[1] / "records" / "data" / "version1.tfrecord"
 
 
 @pytest.fixture
@@ -120,10 +123,39 @@ def test_older_schema_is_refused_at_opening(folder):
 
 
 def test_older_schema_in_the_record_itself(folder, monkeypatch):
-    monkeypatch.setattr(example, "SCHEMA_VERSION", 2)
     records = _set(folder)
-    with pytest.raises(InputError, match=r"a\.tfrecord: 1aaa_A: schema version 1"):
+    monkeypatch.setattr(example, "READABLE_VERSIONS", (3, 3))
+    with pytest.raises(InputError, match=r"a\.tfrecord: 1aaa_A: schema version 2"):
         records.read(0)
+
+
+def test_complexes_are_left_out_and_counted(folder, caplog):
+    write_shard(folder / "c.tfrecord", [assembly((1, 1)), chain(chain_id="1aad_A")])
+    with caplog.at_level(logging.INFO):
+        records = _set(folder)
+    assert records.chain_id[-2:] == ["1aac_A", "1aad_A"]
+    assert records.read(3)["chain_id"] == "1aad_A"
+    assert [r.message for r in caplog.records] == [
+        f"{folder}: left out 1 complexes, not single chains"
+    ]
+    write_shard(folder / "a.tfrecord", [assembly((1, 2))])
+    with pytest.raises(InputError, match="hold no single chains, complexes alone"):
+        RecordSet([folder / "a.tfrecord"], Damage("raise"))
+
+
+def test_an_index_that_hides_a_complex(folder):
+    shard = write_shard(folder / "b.tfrecord", [assembly((1, 1))])
+    index = shards.index_path(shard)
+    index.write_text(index.read_text().replace('"num_chains": 2', '"num_chains": 1'))
+    with pytest.raises(InputError, match=r"b\.tfrecord: 1cpx: an assembly of 2 chains"):
+        _set(folder).read(2)
+
+
+def test_records_of_version_1():
+    """Their index lines do not count chains."""
+    records = _set(OLD_SHARD)
+    assert records.chain_id == ["1old_A", "2old_B"]
+    assert records.read(1)["msa"].shape == (22500, 12)
 
 
 def test_index_of_another_shard(folder):

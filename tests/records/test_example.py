@@ -2,19 +2,25 @@
 
 import resource
 import zlib
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
-from synthetic import chain
+from synthetic import assembly, chain, data_of, uniprot_rows
 
 from records import example
 from records.errors import CorruptRecordError, InputError
 from records.schema import RECORD_FEATURES, SCHEMA_VERSION
 
+OLD_SHARD = Path(__file__).parent / "data" / "version1.tfrecord"
+
 
 def assert_same(actual, expected):
     assert set(actual) == set(expected)
     for name, feature in RECORD_FEATURES.items():
+        if name not in expected:
+            continue
         if feature.dtype == "str":
             assert actual[name] == expected[name], name
         else:
@@ -22,17 +28,29 @@ def assert_same(actual, expected):
             np.testing.assert_array_equal(actual[name], expected[name], err_msg=name)
 
 
+def nothing_to_pair(features):
+    """What stands for the absent rows."""
+    num_res = len(features["aatype"])
+    return {
+        "uniprot_msa": np.zeros((0, num_res), np.uint8),
+        "uniprot_deletion_matrix": np.zeros((0, num_res), np.uint8),
+        "uniprot_species": np.zeros(0, np.int64),
+    }
+
+
 @pytest.mark.parametrize(
     "features",
     [
         chain(),
+        chain(num_res=60, num_msa=9000),  # alignments of three slabs
+        chain(**uniprot_rows(5, 40)),
         chain(num_templates=0),
         chain(num_res=1, num_msa=1, num_templates=1),
         chain(resolution=np.float32(0.0), release_date="", cluster_size=np.int32(-1)),
     ],
 )
 def test_round_trip(features):
-    assert_same(example.decode(example.encode(features)), features)
+    assert_same(example.decode(example.encode(features)), {**nothing_to_pair(features), **features})
 
 
 def test_same_features_same_bytes():
@@ -97,19 +115,92 @@ def test_missing_and_unknown_features_are_named():
         example.encode({**chain(), "plddt": 1})
 
 
+def _both(stored, num_res):
+    for name in ("num_res", "entity_num_res"):
+        stored[name].int64_list.value[0] = num_res
+
+
 def _tampered(edit) -> bytes:
     message = example.Example.FromString(example.encode(chain()))
     edit(message.features.feature)
     return message.SerializeToString()
 
 
-def test_older_schema_is_refused_with_the_mend():
-    def older(stored):
-        stored["schema_version"].int64_list.value[0] = SCHEMA_VERSION - 1
+@pytest.mark.parametrize(
+    ("version", "words"), [(0, "0.*tffold-convert"), (SCHEMA_VERSION + 1, "3.*a newer one")]
+)
+def test_another_schema_is_refused_with_the_mend(version, words):
+    def changed(stored):
+        stored["schema_version"].int64_list.value[0] = version
 
-    with pytest.raises(InputError, match="schema version 0.*tffold-convert") as caught:
-        example.decode(_tampered(older))
+    with pytest.raises(InputError, match=f"schema version {words}") as caught:
+        example.decode(_tampered(changed))
     assert not isinstance(caught.value, CorruptRecordError)
+
+
+def test_version_1_is_read_as_monomers():
+    """Written by the program of that time; what it wrote can be made again."""
+    small = chain(num_res=12, num_msa=9, num_templates=2, chain_id="1old_A")
+    deep = chain(num_res=12, num_msa=9, num_templates=0, chain_id="2old_B")
+    # One stream of more bytes than a slab has.
+    deep |= {name: np.tile(deep[name], (2500, 1)) for name in ("msa", "deletion_matrix")}
+    data = data_of(OLD_SHARD)
+    for serialized, features in zip(data, (small, deep), strict=True):
+        absent = {**nothing_to_pair(features), "chain_names": [""]}
+        assert_same(example.decode(serialized), {**features, **absent})
+        found = example.decode_assembly(serialized)
+        assert found.entity_id == (1,) and found.version == 1
+    hits = example.decode(data[0], hits=[1])
+    np.testing.assert_array_equal(hits["template_aatype"], small["template_aatype"][[1]])
+
+
+def test_a_feature_of_a_later_program_is_passed_over():
+    def add(stored):
+        stored["later"].bytes_list.value.append(b"whatever it is")
+
+    assert_same(example.decode(_tampered(add)), example.decode(example.encode(chain())))
+
+
+@pytest.mark.parametrize("entity_id", [(1,), (1, 1), (1, 2), (1, 1, 2), (1, 2, 2, 3)])
+def test_assembly_round_trip(entity_id):
+    features = assembly(entity_id)
+    serialized = example.encode(features)
+    decoded = example.decode_assembly(serialized)
+    assert decoded.entity_id == entity_id
+    absent = [{}] + [nothing_to_pair(entity) for entity in features.entities[1:]]
+    assert_same(decoded.features, features.features)
+    for found, nothing, entity in zip(decoded.entities, absent, features.entities, strict=True):
+        assert_same(found, {**nothing, **entity})
+    assert example.encode(decoded) == serialized
+    sizes = [7 + 3 * entity for entity in entity_id]
+    assert len(decoded.features["all_atom_mask"]) == sum(sizes)
+
+
+def test_copies_share_what_belongs_to_their_sequence():
+    one, four = (len(example.encode(assembly(ids))) for ids in ((1,), (1, 1, 1, 1)))
+    coordinates = 3 * 10 * 37 * 4 * 3
+    assert four - one < coordinates
+
+
+def test_hits_are_chosen_for_each_entity():
+    features = assembly((1, 2, 3))
+    decoded = example.decode_assembly(example.encode(features), hits=[[], [1], [2, 0]])
+    assert [len(entity["template_aatype"]) for entity in decoded.entities] == [0, 1, 2]
+    for name in ("template_all_atom_positions", "template_sum_probs"):
+        np.testing.assert_array_equal(decoded.entities[2][name], features.entities[2][name][[2, 0]])
+    assert decoded.entities[1]["template_domain_names"] == ["9xyz_1"]
+
+
+def test_a_complex_is_no_chain():
+    with pytest.raises(InputError, match="1cpx: an assembly of 3 chains, where one chain"):
+        example.decode(example.encode(assembly()))
+
+
+@pytest.mark.parametrize("entity_id", [(), (2, 1), (1, 2, 1), (1, 3), (0, 1), (1,)])
+def test_chains_out_of_order_are_refused(entity_id):
+    features = assembly((1, 2))
+    with pytest.raises(InputError, match="1cpx: 2 entities, of which the chains"):
+        example.encode(replace(features, entity_id=entity_id))
 
 
 @pytest.mark.parametrize(
@@ -118,7 +209,13 @@ def test_older_schema_is_refused_with_the_mend():
         (lambda stored: stored.pop("msa"), "msa is missing"),
         (lambda stored: stored.pop("schema_version"), "no schema_version"),
         (lambda stored: stored["msa"].bytes_list.value.__setitem__(0, b"??"), "does not inflate"),
-        (lambda stored: stored["num_res"].int64_list.value.__setitem__(0, 41), "bytes, not"),
+        (lambda stored: stored["num_res"].int64_list.value.__setitem__(0, 41), "incomplete"),
+        (lambda stored: _both(stored, 41), "bytes, not"),
+        (lambda stored: stored["msa"].bytes_list.value.append(b""), "2 of msa, not 1"),
+        (lambda stored: stored["num_chains"].int64_list.value.__setitem__(0, 2), "incomplete"),
+        (lambda stored: stored["entity_id"].int64_list.value.append(1), "incomplete"),
+        (lambda stored: stored["entity_num_msa"].int64_list.value.append(1), "incomplete"),
+        (lambda stored: stored["entity_num_uniprot"].int64_list.value.__setitem__(0, 9), "uniprot"),
         (lambda stored: stored["template_aatype"].bytes_list.value.pop(), "incomplete"),
     ],
 )
@@ -144,6 +241,14 @@ def test_index_entry():
     assert entry["release_date"] == "2010-02-03"
 
 
+def test_index_entry_of_a_complex():
+    entry = example.index_entry(assembly((1, 1, 2)))
+    assert (entry["num_res"], entry["num_msa"], entry["num_templates"]) == (33, 5 + 6, 3)
+    assert (entry["num_chains"], entry["entity_id"]) == (3, [1, 1, 2])
+    assert entry["chain_names"] == ["A", "B", "C"]
+    assert entry["entity_num_res"] == [10, 13] and entry["entity_num_uniprot"] == [6, 0]
+
+
 def _bomb(size):
     """``size`` MiB of zeros, packed without ever being there."""
     stream = zlib.compressobj()
@@ -166,23 +271,24 @@ def test_a_bomb_takes_no_memory(size, words):
 @pytest.mark.parametrize("claimed", [-7, 1 << 32, 1 << 62])
 def test_dimensions_that_cannot_be_are_refused(dimension, claimed):
     message = example.Example.FromString(example.encode(chain(num_templates=2)))
-    message.features.feature[dimension].int64_list.value[0] = claimed
+    for name in (dimension, f"entity_{dimension}"):
+        message.features.feature[name].int64_list.value[0] = claimed
     with pytest.raises(CorruptRecordError):
         example.decode(message.SerializeToString())
 
 
 def test_fuzzed_records_are_refused_or_whole():
     rng = np.random.default_rng(0)
-    original = example.encode(chain(num_res=12, num_msa=7))
+    original = example.encode(assembly((1, 1, 2)))
     refused = 0
     for _ in range(400):
         damaged = bytearray(original)
         for _ in range(rng.integers(1, 4)):
             damaged[rng.integers(len(damaged))] = rng.integers(256)
         try:
-            features = example.decode(bytes(damaged))
+            found = example.decode_assembly(bytes(damaged))
         except InputError:
             refused += 1
         else:
-            assert features["msa"].shape[1] == len(features["aatype"])
+            assert len(found.features["all_atom_mask"]) == sum(found.chain_sizes)
     assert refused > 200

@@ -4,10 +4,10 @@ import subprocess
 import sys
 
 import pytest
-from synthetic import chain, write_shard
+from synthetic import assembly, chain, write_shard
 
 from records import inspect, shards
-from records.schema import RECORD_FEATURES
+from records.schema import PAIRING_FEATURES, RECORD_FEATURES
 
 
 @pytest.fixture
@@ -24,10 +24,19 @@ def test_shows_records_chains_features_and_checksums(shard, capsys):
     out = capsys.readouterr().out
     assert "2 records" in out and "all checksums hold" in out and "index present" in out
     assert "1abc_A" in out and "2def_B" in out and "distillation" in out
-    assert all(f"  {name} " in out for name in RECORD_FEATURES)
+    stored = set(RECORD_FEATURES) - set(PAIRING_FEATURES)  # nothing to pair in these
+    assert all(f"  {name} " in out for name in stored)
     line = next(line for line in out.splitlines() if line.startswith("  msa "))
     assert line.split()[1] == "uint8" and "[7..30, 10..25]" in line
     assert "475 B" in line  # 30 x 10 + 7 x 25 bytes before compression
+
+
+def test_complexes(tmp_path, capsys):
+    shard = write_shard(tmp_path / "c.tfrecord", [assembly((1, 1, 2))])
+    assert inspect.main([str(shard)]) == 0
+    out = capsys.readouterr().out
+    assert "33 residues" in out and "3 chains" in out
+    assert "[5..6, 10..13]" in next(line for line in out.splitlines() if line[:6] == "  msa ")
 
 
 def test_damage_is_counted(shard, capsys):

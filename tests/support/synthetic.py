@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from records import chemistry, example, shards
+from records.chains import Assembly, species_key
 from records.errors import CorruptRecordError
+from records.schema import RECORD_FEATURES
 
 HHBLITS_LETTERS = "ACDEFGHIKLMNPQRSTVWYX-"
 
@@ -52,6 +54,7 @@ def chain(
 
     features = {
         "chain_id": chain_id,
+        "chain_names": [chain_id[-1]],
         "sequence": sequence,
         "aatype": aatype,
         "residue_index": np.arange(num_res, dtype=np.int32),
@@ -72,8 +75,40 @@ def chain(
         "cluster_size": np.int32(1),
         "confidence": np.full(num_res, 100.0, np.float32),
     }
-    assert set(changes) <= set(features)
+    assert set(changes) <= set(RECORD_FEATURES)
     return {**features, **changes}
+
+
+def uniprot_rows(num_rows: int, num_res: int, seed: int = 0) -> dict[str, Any]:
+    """Made-up rows to pair for an entity: the query's species is unknown."""
+    rng = np.random.default_rng([seed, num_rows, num_res])
+    species = [species_key(name) for name in ("HUMAN", "MOUSE", "ECOLI")]
+    found = rng.choice(species, num_rows)
+    found[:1] = 0
+    return {
+        "uniprot_msa": rng.integers(0, 22, (num_rows, num_res)).astype(np.uint8),
+        "uniprot_deletion_matrix": rng.integers(0, 9, (num_rows, num_res)).astype(np.uint8),
+        "uniprot_species": found,
+    }
+
+
+def assembly(entity_id: Sequence[int] = (1, 1, 2), **changes: Any) -> Assembly:
+    """A complex that never lived; entities have 10, 13, 16 … residues, only the first of
+    them rows to pair; keyword arguments replace features of the assembly."""
+    chains = [
+        chain(num_res=7 + 3 * entity, num_msa=4 + entity, num_templates=entity, seed=entity)
+        for entity in range(1, max(entity_id) + 1)
+    ]
+    entities = [dict(Assembly.of_chain(features).entities[0]) for features in chains]
+    entities[0] |= uniprot_rows(6, 10)
+    features = {
+        name: np.concatenate([chains[entity - 1][name] for entity in entity_id])
+        for name in ("residue_index", "all_atom_positions", "all_atom_mask", "confidence")
+    }
+    single = {name: chains[0][name] for name in ("resolution", "release_date", "is_distillation")}
+    names = [chr(ord("A") + number) for number in range(len(entity_id))]
+    features |= {**single, "chain_id": "1cpx", "chain_names": names, **changes}
+    return Assembly(features, tuple(entities), tuple(entity_id))
 
 
 def data_of(shard: Path) -> list[bytes]:
@@ -85,11 +120,10 @@ def data_of(shard: Path) -> list[bytes]:
     return found
 
 
-def write_shard(path: Path, chains: Sequence[Mapping[str, Any]]) -> Path:
-    """A shard of these chains."""
+def write_shard(path: Path, chains: Sequence[Mapping[str, Any] | Assembly]) -> Path:
+    """A shard of these chains and assemblies."""
     with shards.ShardWriter(path) as writer:
         for features in chains:
-            writer.write(
-                features["chain_id"], example.encode(features), example.index_entry(features)
-            )
+            entry = example.index_entry(features)
+            writer.write(entry["chain_id"], example.encode(features), entry)
     return path

@@ -13,7 +13,7 @@ import numpy as np
 
 from records import example, shards
 from records.errors import InputError
-from records.schema import SCHEMA_VERSION
+from records.schema import PAIRING_FEATURES
 
 _LOG = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ class Damage:
 
 
 class RecordSet:
-    """The records of a set of shards, as columns over all of them.
+    """The monomers of a set of shards, as columns over all of them; complexes are left out.
 
     Attributes (each [n]): ``chain_id``, ``num_res``, ``num_msa``,
     ``num_templates``, ``resolution`` (Å), ``release_date``, ``cluster_size``,
@@ -63,6 +63,7 @@ class RecordSet:
         self._damage = damage
         self._shards = shards.find_shards(sources)
         entries: list[dict[str, Any]] = []
+        complexes = 0
         places: list[tuple[int, int, int]] = []
         for number, shard in enumerate(self._shards):
             for entry in shards.read_index(shard):
@@ -70,10 +71,16 @@ class RecordSet:
                 if error is not None:
                     damage.report(error)
                     continue
+                if entry.get("num_chains", 1) != 1:  # in an index of schema 1 they are not counted
+                    complexes += 1
+                    continue
                 entries.append(entry)
                 places.append((number, entry["offset"], entry["length"]))
         if not entries:
-            raise InputError("the shards hold no records", file=self.name, mend="convert chains")
+            what = "no single chains, complexes alone" if complexes else "no records"
+            raise InputError(f"the shards hold {what}", file=self.name, mend="convert chains")
+        if complexes:
+            _LOG.info("%s: left out %d complexes, not single chains", self.name, complexes)
         self._places = np.array(places, np.int64)
         self.chain_id = [str(entry["chain_id"]) for entry in entries]
 
@@ -99,14 +106,10 @@ class RecordSet:
     def _unusable(shard: object, entry: dict[str, Any]) -> InputError | None:
         if "error" in entry:
             return InputError(entry["error"])
-        version = entry.get(example.VERSION_KEY)
-        if version != SCHEMA_VERSION:
-            return InputError(
-                f"schema version {version}, this program reads version {SCHEMA_VERSION}",
-                file=shard,
-                item=entry["chain_id"],
-                mend="convert the chain again with tffold-convert",
-            )
+        try:
+            example.check_version(entry.get(example.VERSION_KEY))
+        except InputError as error:
+            return InputError(error.what, file=shard, item=entry["chain_id"], mend=error.mend)
         return None
 
     def __len__(self) -> int:
@@ -121,7 +124,8 @@ class RecordSet:
         number, offset, length = (int(v) for v in self._places[record])
         shard, chain = self._shards[number], self.chain_id[record]
         try:
-            features = example.decode(shards.read_record(shard, offset, length), hits=hits)
+            data = shards.read_record(shard, offset, length)
+            features = example.decode(data, hits=hits, omit=PAIRING_FEATURES)
         except OSError as error:
             raise InputError(f"cannot be read: {error.strerror}", file=shard, item=chain) from None
         except InputError as error:
