@@ -7,10 +7,8 @@ PDB's own speech; SEQRES (``_entity_poly_seq``) gives the sequence, label number
 
 from __future__ import annotations
 
-import gzip
 import os
 import re
-import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +16,7 @@ from pathlib import Path
 import gemmi
 
 from records.errors import InputError
+from records.gunzip import gunzipped
 from records.structure import (
     AGAIN,
     LEAVE_OUT,
@@ -56,12 +55,7 @@ def read_bytes(path: Path) -> bytes:
         data = path.read_bytes()
     except OSError as error:
         raise InputError(error.strerror or str(error), file=path, mend="check the path") from error
-    if data[:2] == b"\x1f\x8b":
-        try:
-            data = gzip.decompress(data)
-        except (OSError, EOFError, zlib.error) as error:
-            raise InputError("broken gzip", file=path, item=str(error), mend=AGAIN) from error
-    return data
+    return gunzipped(data, path, AGAIN)
 
 
 def entry_name(path: Path) -> str:

@@ -12,16 +12,15 @@ All may be compressed with gzip.  Only names are gathered here; a worker reads.
 
 from __future__ import annotations
 
-import gzip
 import json
 import os
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
 from records.errors import InputError
+from records.gunzip import gunzipped
 from records.mmcif import read_bytes
 
 MSA_SUFFIXES = (".a3m", ".sto", ".stockholm")
@@ -209,10 +208,9 @@ def _read_database(ref: AlignmentRef) -> dict[str, bytes]:
                             "database is cut off", file=ref.path, item=f"{ref.name} {name}",
                             mend="get the database again",
                         )  # fmt: skip
-                    if data[:2] == b"\x1f\x8b":
-                        data = gzip.decompress(data)
-                    contents[f"{ref.path}:{ref.name}/{name}"] = data
-    except (OSError, EOFError, zlib.error) as error:
+                    where = f"{ref.path}:{ref.name}/{name}"
+                    contents[where] = gunzipped(data, where, "get the database again")
+    except OSError as error:
         raise InputError(str(error), file=ref.path, mend="get the database again") from error
     return contents
 
