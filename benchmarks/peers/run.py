@@ -1,0 +1,145 @@
+"""tffold's training step beside its peers': the same batch, the same machine, in turn, in one run.
+
+    python benchmarks/peers/run.py                                   # DeepMind's network
+    python benchmarks/peers/run.py --crop 128 --msa 128 --extra 512 --rounds 5
+    python benchmarks/peers/run.py --peer NAME PYTHON SCRIPT         # another, beside it
+
+The first run makes an environment for DeepMind's network (a minute, 1 GB). Every round runs each
+program once, in a process of its own; who goes first changes from round to round. Printed are each
+program's medians, and the ratios of tffold to it: of the medians, and the least and the most of the
+rounds' own. Seconds are worth nothing on another day, so nothing is stored. Leave the machine alone
+meanwhile.
+
+The step is the gradient of one example in one pass with everything recomputed (``--no-remat``: with
+nothing recomputed), dropout on, clipping, Adam and the average of the weights. A script of another
+peer takes a batch file (see ``make_batch.py``) and the options of ``deepmind_step.py``, and writes
+``compile_seconds``, ``step_seconds`` and ``peak_gb`` as JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import venv
+from pathlib import Path
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+# This release computes as DeepMind published it; later ones have kernels of their own.
+DEEPMIND = (
+    "alphafold-colabfold==2.3.13",
+    "biopython<1.85",
+    "dm-haiku==0.0.17",
+    "jax==0.10.2",
+    "ml-collections",
+    "dm-tree",
+    "immutabledict",
+    "pandas",
+    "scipy",
+)
+FIGURES = {"step": "step_seconds", "compile": "compile_seconds", "peak memory": "peak_gb"}
+
+
+def deepmind_python(folder: Path) -> str:
+    """The interpreter of the environment with DeepMind's network, made if it is not there."""
+    python = folder / "bin" / "python"
+    done = folder / "installed"
+    wanted = "\n".join(DEEPMIND)
+    if not done.exists() or done.read_text() != wanted:
+        print(f"making {folder}", flush=True)
+        venv.create(folder, with_pip=True, clear=True)
+        install = [str(python), "-m", "pip", "install", "-q"]
+        # The package names versions that do not fit together; those that do are named here.
+        subprocess.run([*install, *DEEPMIND[1:]], check=True)
+        subprocess.run([*install, "--no-deps", DEEPMIND[0]], check=True)
+        done.write_text(wanted)
+    return str(python)
+
+
+def run_once(command: list[str], arguments: list[str]) -> dict[str, float]:
+    """One process of a trainer; its figures."""
+    with tempfile.TemporaryDirectory() as folder:
+        result = Path(folder) / "result.json"
+        subprocess.run(
+            [*command, "--json", str(result), *arguments],
+            check=True,
+            stdout=subprocess.DEVNULL,
+            cwd=folder,
+            env=os.environ | {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "2"},
+        )
+        return json.loads(result.read_text())
+
+
+def table(runs: dict[str, list[dict]]) -> list[str]:
+    """A line for each figure of each trainer: median, spread, and what tffold takes of it."""
+    lines = []
+    for name, results in runs.items():
+        for title, key in FIGURES.items():
+            ours, theirs = ([r[key] for r in x] for x in (runs["tffold"], results))
+            line = f"{name:12}{title:14}{statistics.median(theirs):9.3g}"
+            line += f"   {min(theirs):.3g} to {max(theirs):.3g}"
+            if name != "tffold" and min(theirs) > 0:
+                rounds = [a / b for a, b in zip(ours, theirs, strict=True)]
+                ratio = statistics.median(ours) / statistics.median(theirs)
+                line = f"{line:52}{ratio:6.2f}   {min(rounds):.2f} to {max(rounds):.2f}"
+            lines.append(line)
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--crop", type=int, default=64)
+    parser.add_argument("--msa", type=int, default=32)
+    parser.add_argument("--extra", type=int, default=64)
+    parser.add_argument("--evoformer-blocks", type=int, default=4)
+    parser.add_argument("--extra-msa-blocks", type=int, default=1)
+    parser.add_argument("--no-remat", action="store_true")
+    parser.add_argument("--steps", type=int, default=10, help="timed steps of each process")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--environments", type=Path, default=ROOT / ".peers")
+    parser.add_argument("--no-deepmind", action="store_true")
+    parser.add_argument(
+        "--peer", nargs=3, action="append", default=[], metavar=("NAME", "PYTHON", "SCRIPT")
+    )
+    parser.add_argument("--json", type=Path, help="also write every process's figures there")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        batch = Path(folder) / "batch.npz"
+        sizes = [f"--{name}={getattr(options, name)}" for name in ("crop", "msa", "extra")]
+        make = [sys.executable, str(HERE / "make_batch.py"), str(batch), *sizes]
+        subprocess.run(make, check=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
+
+        step = str(ROOT / "benchmarks" / "train_step.py")
+        ours = [sys.executable, step, "--batch", str(batch), "--no-templates", "--no-count"]
+        programs = {"tffold": [*ours, *sizes]}
+        if not options.no_deepmind:
+            python = deepmind_python(options.environments / "deepmind")
+            programs["DeepMind"] = [python, str(HERE / "deepmind_step.py"), str(batch)]
+        for name, python, script in options.peer:
+            programs[name] = [python, str(Path(script).resolve()), str(batch)]
+
+        arguments = [
+            f"--evoformer-blocks={options.evoformer_blocks}",
+            f"--extra-msa-blocks={options.extra_msa_blocks}",
+            f"--steps={options.steps}",
+            *(["--no-remat"] if options.no_remat else []),
+        ]
+        runs: dict[str, list[dict]] = {name: [] for name in programs}
+        for turn in range(options.rounds):
+            order = list(programs) if turn % 2 == 0 else list(reversed(programs))
+            for name in order:
+                runs[name].append(run_once(programs[name], arguments))
+                print(f"round {turn + 1}: {name} done", file=sys.stderr, flush=True)
+    print(f"{'':12}{'':14}{'median':>9}   {'of rounds':14}{'tffold':>6}   of each round")
+    print("\n".join(table(runs)))
+    if options.json:
+        options.json.write_text(json.dumps(runs, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
