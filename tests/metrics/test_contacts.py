@@ -36,7 +36,7 @@ def test_contact_precision_by_hand():
         "contact_precision_l2": pytest.approx(4 / 15),
         "contact_precision_l5": pytest.approx(4 / 6),
     }
-    assert metrics.contact_precision(*args, min_separation=25)["contact_precision_l5"] == (
+    assert metrics.contact_precision(*args, separation=(25, 0))["contact_precision_l5"] == (
         pytest.approx(4 / 6)
     )
     mask[0] = 0  # takes (0, 25) and (0, 29) with it; L is 29
@@ -45,7 +45,25 @@ def test_contact_precision_by_hand():
     # A gap in the numbering moves residues apart.
     spread = metrics.contact_precision(probability, beta, np.ones(num), index * 24)
     assert spread["contact_precision_l"] == pytest.approx(4 / 30)
-    assert metrics.contact_precision(*args, min_separation=30) == {}
+    assert metrics.contact_precision(*args, separation=(30, 0)) == {}
+
+
+def test_medium_range_is_12_to_23_residues():
+    """Among the likeliest pairs those of 11 and of 24 do not count."""
+    num = 40
+    beta = np.arange(num)[:, None] * np.array([20.0, 0.0, 0.0])
+    beta[12], beta[23], beta[11], beta[24] = (beta[0] + [0, y, 0] for y in (1, 2, 3, 4))
+    probability = np.zeros((num, num))
+    for rank, j in enumerate((11, 24, 12, 23, 13)):
+        probability[0, j] = 1 - 0.1 * rank
+    beta[13] = [-50.0, 0, 0]
+    found = metrics.contact_precisions(probability, beta, np.ones(num), np.arange(num))
+    # L/5 = 8: 12 and 23 are true, 13 is not; the next five are (0, 14) to (0, 18), far apart.
+    assert found["medium_contact_precision_l5"] == pytest.approx(2 / 8)
+    assert found["contact_precision_l5"] == pytest.approx(1 / 8)
+    assert set(found) == {
+        f"{kind}contact_precision_{top}" for kind in ("", "medium_") for top in ("l", "l2", "l5")
+    }
 
 
 def test_expected_distance_by_hand():

@@ -26,6 +26,7 @@ NAMES = {
     *("lddt_ca", "drmsd_ca", "rmsd_ca", "tm_score", "gdt_ts", "gdt_ha"),
     *("plddt", "plddt_error", "plddt_correlation", "predicted_tm", "predicted_tm_error"),
     *("contact_precision_l", "contact_precision_l2", "contact_precision_l5"),
+    *(f"medium_contact_precision_{top}" for top in ("l", "l2", "l5")),
     *("violations_bond_length", "violations_bond_angle", "violations_between_residue_clash"),
     *("violations_extreme_ca_ca_distance", "violations_within_residue", "loss/total"),
 }

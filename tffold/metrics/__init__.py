@@ -14,7 +14,12 @@ from tffold.metrics.confidence import (
     predicted_lddt,
     predicted_tm_score,
 )
-from tffold.metrics.contacts import contact_precision, contact_probability, expected_distance
+from tffold.metrics.contacts import (
+    contact_precision,
+    contact_precisions,
+    contact_probability,
+    expected_distance,
+)
 from tffold.metrics.coordinates import ca_coordinates, ca_metrics, drmsd
 from tffold.metrics.superposition import superposition_scores, tm_d0
 
@@ -24,6 +29,7 @@ __all__ = [
     "chain_metrics",
     "confidence_calibration",
     "contact_precision",
+    "contact_precisions",
     "contact_probability",
     "drmsd",
     "expected_distance",

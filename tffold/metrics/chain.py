@@ -14,7 +14,7 @@ from tffold.metrics.confidence import (
     predicted_lddt,
     predicted_tm_score,
 )
-from tffold.metrics.contacts import contact_precision, contact_probability
+from tffold.metrics.contacts import contact_precisions, contact_probability
 from tffold.metrics.coordinates import ca_coordinates, ca_metrics
 from tffold.metrics.superposition import superposition_scores
 
@@ -40,7 +40,7 @@ def chain_metrics(outputs: Tensors, batch: Tensors, heads: HeadsConfig) -> dict[
         logits = outputs["predicted_aligned_error"]["logits"]
         result["predicted_tm"] = float(predicted_tm_score(logits, batch["seq_mask"], heads))
     if "distogram" in outputs:
-        result |= contact_precision(
+        result |= contact_precisions(
             np.asarray(contact_probability(outputs["distogram"]["logits"], heads)),
             batch["pseudo_beta"],
             batch["pseudo_beta_mask"],

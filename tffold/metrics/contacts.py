@@ -13,7 +13,9 @@ from tffold.config import HeadsConfig
 Tensor = Any
 
 CONTACT_DISTANCE = 8.0  # Å between Cβ (Cα for glycine)
-LONG_RANGE = 24  # residues between contacts worth predicting
+# Residues by which the two of a pair are apart: at least, and at most (0 = any).
+LONG_RANGE = (24, 0)
+MEDIUM_RANGE = (12, 23)
 
 
 def expected_distance(logits: Tensor, heads: HeadsConfig) -> Tensor:
@@ -48,29 +50,41 @@ def contact_precision(
     mask: np.ndarray,
     residue_index: np.ndarray,
     divisors: Sequence[int] = (1, 2, 5),
-    min_separation: int = LONG_RANGE,
+    separation: tuple[int, int] = LONG_RANGE,
+    name: str = "contact_precision",
 ) -> dict[str, float]:
     """Share of true contacts among the L, L/2 and L/5 likeliest pairs (L known residues).
 
     Args:
         probability: [i, j]; pseudo_beta: true Cβ [i, 3] Å; mask, residue_index: [i];
-        min_separation: residues by which a pair must be apart.
+        separation: residues by which a pair is apart, at least and at most (0 = any).
 
-    Returns `contact_precision_l`, `…_l2`, `…_l5`; nothing where the chain is so
-    short that fewer pairs than that are far enough apart.
+    Returns `<name>_l`, `…_l2`, `…_l5`; nothing where the chain is so short that
+    fewer pairs than that are so far apart.
     """
     known = np.asarray(mask) > 0
     index = np.asarray(residue_index)[known]
     beta = np.asarray(pseudo_beta, float)[known]
     likely = np.asarray(probability, float)[np.ix_(known, known)]
-    far = index[None, :] - index[:, None] >= min_separation
-    first, second = np.nonzero(far)
+    apart = index[None, :] - index[:, None]
+    least, most = separation
+    first, second = np.nonzero((apart >= least) & ((apart <= most) if most else True))
     true = np.linalg.norm(beta[first] - beta[second], axis=-1) < CONTACT_DISTANCE
     ranked = true[np.argsort(-likely[first, second], kind="stable")]
     result = {}
     for divisor in divisors:
         top = max(len(index) // divisor, 1)
         if len(ranked) >= top:
-            name = "contact_precision_l" + (str(divisor) if divisor > 1 else "")
-            result[name] = float(ranked[:top].mean())
+            ending = "_l" + (str(divisor) if divisor > 1 else "")
+            result[name + ending] = float(ranked[:top].mean())
     return result
+
+
+def contact_precisions(
+    probability: np.ndarray, pseudo_beta: np.ndarray, mask: np.ndarray, residue_index: np.ndarray
+) -> dict[str, float]:
+    """`contact_precision_…` of long range (24 residues or more) and `medium_…` (12 to 23)."""
+    arrays = (probability, pseudo_beta, mask, residue_index)
+    return contact_precision(*arrays) | contact_precision(
+        *arrays, separation=MEDIUM_RANGE, name="medium_contact_precision"
+    )
