@@ -85,6 +85,15 @@ def packaged() -> list[str]:
     return sorted(path.stem for path in PACKAGED.glob("*.yaml"))
 
 
+def weights_beside(name: str | Path) -> Path | None:
+    """The weights that come with a configuration: the ``.npz`` beside it that has its name.
+
+    None where there are none.  A run folder's ``config.yaml`` has none, whatever it began from.
+    """
+    path = _find(name, Path()).with_suffix(".npz")
+    return path if path.is_file() else None
+
+
 def _find(name: str | Path, folder: Path) -> Path:
     """A packaged configuration by its bare name, else a file, relative to ``folder``."""
     if str(name) in packaged():

@@ -34,6 +34,15 @@ def test_export_loads_into_a_model(run, flags, factor):
         np.testing.assert_array_equal(value, factor * weights[key])
 
 
+def test_half_precision(run):
+    folder, weights = run
+    output = folder / "params.npz"
+    assert main([str(folder), str(output), "--raw", "--dtype", "float16"]) == 0
+    for key, value in np.load(output).items():
+        np.testing.assert_array_equal(value, weights[key].astype("float16"))
+        assert value.dtype == np.float16
+
+
 def test_no_checkpoint_is_one_clear_line(tmp_path, capsys):
     assert main([str(tmp_path), str(tmp_path / "out.npz")]) == 2
     assert "no checkpoint here" in capsys.readouterr().err

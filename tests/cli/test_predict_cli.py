@@ -17,7 +17,7 @@ from tffold import config_file
 from tffold.cli import predict
 from tffold.model.alphafold import AlphaFold
 from tffold.model.module import parameter_key
-from tffold.predict import compile_cache
+from tffold.predict import compile_cache, session
 from tffold.weights import checkpoint, npz
 
 pytestmark = pytest.mark.slow
@@ -115,6 +115,36 @@ def test_bad_settings_are_one_line(run_folder, fasta, tmp_path, capsys, more, wo
     assert predict.main(arguments) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert all(word in line.replace("'", "") for word in words)
+
+
+def test_weights_that_come_with_a_configuration(run_folder, fasta, tmp_path, capsys, monkeypatch):
+    """Found beside it, by its name or its path, in half precision; none is one clear line."""
+    config, asked = small_config(), []
+    monkeypatch.setattr(config_file, "PACKAGED", tmp_path)
+    (tmp_path / "small.yaml").write_text(config_file.to_yaml(config))
+    weights = {
+        parameter_key(v.path): np.asarray(v)
+        for v in AlphaFold(config.model, seed=5).trainable_variables
+    }
+    npz.write_npz(tmp_path / "small.npz", weights, "float16")
+
+    def go(config):
+        arguments = command(run_folder, fasta, tmp_path, "--compile-cache", "none")
+        return predict.main([config, *arguments[3:]])
+
+    def models(configs, sources, *more):
+        asked.append(sources)
+        return load_models(configs, sources, *more)
+
+    load_models = session.load_models
+    monkeypatch.setattr(session, "load_models", models)
+    assert go("small") == predict.EXIT_FAILED  # one target is bad
+    assert (tmp_path / "out" / "one" / "ranked_0.pdb").exists()
+    assert go(str(tmp_path / "small.yaml")) == predict.EXIT_FAILED
+    assert asked == [[str(tmp_path / "small.npz")]] * 2
+    capsys.readouterr()
+    assert go(str(run_folder / "config.yaml")) == 2
+    assert "no weights come with this configuration (pass --params)" in capsys.readouterr().err
 
 
 def test_raw_weights_are_the_weights_themselves(run_folder):

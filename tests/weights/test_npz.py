@@ -55,6 +55,21 @@ def test_round_trip_is_bit_exact(model, file):
         assert after[name].tobytes() == value.tobytes(), name
 
 
+def test_half_precision(model, tmp_path):
+    """Half as large; read as float32, each number the nearest that float16 has."""
+    params, file = model_params(model), tmp_path / "half.npz"
+    write_npz(tmp_path / "whole.npz", params)
+    write_npz(file, params, "float16")
+    assert {array.dtype for array in np.load(file).values()} == {np.dtype("float16")}
+    other = AlphaFold(tiny_config(), seed=2)
+    load_params(file, other)
+    for name, value in model_params(other).items():
+        assert value.dtype == np.float32
+        np.testing.assert_array_equal(value, params[name].astype("float16"))
+    with pytest.raises(InputError, match="extra//large: does not fit into float16"):
+        write_npz(file, {"extra//large": np.array([1e5], np.float32)}, "float16")
+
+
 def test_written_files_are_plain_npz(model, file):
     names = {name.removesuffix(".npy") for name in zipfile.ZipFile(file).namelist()}
     assert names == parameter_shapes(model).keys()

@@ -25,13 +25,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--raw", action="store_true", help="the weights themselves, not their moving average"
     )
+    parser.add_argument(
+        "--dtype",
+        choices=("float32", "float16"),
+        default="float32",
+        help="float16 makes the file half as large; tffold reads it, DeepMind's programs want "
+        "float32 (default %(default)s)",
+    )
     options = parser.parse_args(arguments)
     logs.show()
     try:
         from tffold.weights.npz import read_checkpoint, write_npz
 
         params = read_checkpoint(options.checkpoint, options.raw)
-        write_npz(options.output, params)
+        write_npz(options.output, params, options.dtype)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -13,7 +13,7 @@ from records.cli import ShowVersion, add_search_arguments, iso_date, search_opti
 from records.errors import InputError
 from tffold import logs
 from tffold.cli.fit import EXIT_INPUT, EXIT_INTERRUPTED, NO_TENSORFLOW
-from tffold.config_file import load_config
+from tffold.config_file import load_config, weights_beside
 from tffold.predict import compile_cache
 
 EXIT_FAILED = 1  # some targets could not be predicted
@@ -37,6 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not files:
             raise InputError("no configuration named", mend="name model_1, say, or a YAML file")
         configs = {name: load_config(path, overrides) for name, path in _named(files).items()}
+        params = options.params or [_own_weights(file) for file in files]
         search = search_options(options)
         if importlib.util.find_spec("tensorflow") is None:
             raise InputError(NO_TENSORFLOW)
@@ -56,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         outcome = predict(
             configs,
-            options.params,
+            params,
             options.input,
             evidences,
             Path(options.output),
@@ -82,6 +83,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _is_override(text: str) -> bool:
     return "=" in text and not os.path.exists(text)
+
+
+def _own_weights(file: str) -> str:
+    """The weights that come with a configuration.  Raises InputError."""
+    weights = weights_beside(file)
+    if weights is None:
+        raise InputError("no weights come with this configuration", item=file, mend="pass --params")
+    return str(weights)
 
 
 def _named(files: Sequence[str]) -> dict[str, str]:
@@ -116,10 +125,11 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--params",
         nargs="+",
-        required=True,
+        default=[],
         metavar="PATH",
         help="a .npz like DeepMind's, a "
-        "checkpoint or a run folder; one for each CONFIG, or a folder of params_CONFIG.npz",
+        "checkpoint or a run folder; one for each CONFIG, or a folder of params_CONFIG.npz; "
+        "default: the .npz of CONFIG's name beside it, where one comes with it",
     )
     add(
         "--raw",

@@ -1,8 +1,8 @@
 """DeepMind's parameter files (``params_model_*.npz``), in and out; checkpoints as the same.
 
-Keys are ``<module path>//<parameter>``, values float32, blocks of a stack on
-a leading axis. The network's variables have these very names and shapes, so
-reading and writing move bits and change none.
+Keys are ``<module path>//<parameter>``, values float32 (or float16, to be half as large; DeepMind's
+programs want float32), blocks of a stack on a leading axis. The network's variables have these very
+names and shapes, so reading and writing float32 move bits and change none.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ from tffold.weights import checkpoint
 
 Params = dict[str, np.ndarray]
 
+# DISCREPANCY: not bfloat16 as well: NumPy's files cannot name that type, and weights need
+# float16's longer fraction more than a larger range.
+DTYPES = ("float32", "float16")
 ROOT = "alphafold/alphafold_iteration/"
 _TEMPLATE_MARK = "/template_embedding/"
 _PAE_MARK = "/predicted_aligned_error_head/"
@@ -35,7 +38,7 @@ def parameter_shapes(model: AlphaFold) -> dict[str, tuple[int, ...]]:
 
 
 def read_npz(path: str | os.PathLike) -> Params:
-    """All arrays of a parameter file.
+    """All arrays of a parameter file; float16 ones as float32, which holds the same numbers.
 
     Raises:
       InputError: not such a file; the message says what it looks like.
@@ -54,7 +57,7 @@ def read_npz(path: str | os.PathLike) -> Params:
                     f"{path}: looks like a PyTorch checkpoint (OpenFold's .pt?); "
                     "convert it to DeepMind's .npz with OpenFold's own script first"
                 )
-            params = {name: archive[name] for name in archive.files}
+            params = {name: _single(archive[name]) for name in archive.files}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(
             f"{path}: damaged parameter file ({error}); download or export it again"
@@ -65,6 +68,10 @@ def read_npz(path: str | os.PathLike) -> Params:
             "give a params_model_*.npz"
         )
     return params
+
+
+def _single(array: np.ndarray) -> np.ndarray:
+    return array.astype(np.float32) if array.dtype == np.float16 else array
 
 
 def read_checkpoint(path: str | os.PathLike, raw: bool = False) -> Params:
@@ -96,9 +103,23 @@ def read_any(path: str | os.PathLike, raw: bool = False) -> Params:
     return read_checkpoint(path, raw) if Path(path).is_dir() else read_npz(path)
 
 
-def write_npz(path: str | os.PathLike, params: Mapping[str, np.ndarray]) -> None:
-    """Writes a parameter file as DeepMind's are, whole or not at all.  Raises InputError."""
+def write_npz(
+    path: str | os.PathLike, params: Mapping[str, np.ndarray], dtype: str = "float32"
+) -> None:
+    """Writes a parameter file as DeepMind's are, whole or not at all.
+
+    Args:
+      dtype: one of ``DTYPES``.
+
+    Raises:
+      InputError: it cannot be written, or a value is too large for ``dtype``.
+    """
     path = Path(path)
+    with np.errstate(over="ignore"):
+        params = {name: np.asarray(array, dtype) for name, array in params.items()}
+    too_large = [name for name, array in params.items() if not np.isfinite(array).all()]
+    if too_large and dtype != "float32":
+        raise InputError(f"{too_large[0]}: does not fit into {dtype}; write float32")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(path) as file:
