@@ -25,6 +25,7 @@ _SEARCH = (
 _ALIGNMENT = (
     "--msa-format-mode", "5", "--filter-msa", "1", "--max-seq-id", "0.95", "--diff", "512",
 )  # fmt: skip
+_MAX_SECONDS = 14 * 86400  # the system's clock for waiting ends at 24 days
 _FULL_DISK = 64 << 20  # bytes left when a program that failed is taken to have filled the disk
 
 
@@ -72,7 +73,7 @@ def _run_steps(chains: Mapping[str, str], work: Path, options: SearchOptions, th
         # Names of our own: a chain's may hold what MMseqs2 takes apart.
         write_whole(work / "chains.txt", "".join(f"{chain}\n" for chain in chains))
         write_whole(queries, "".join(f">q{i}\n{s}\n" for i, s in enumerate(chains.values())))
-    limit = options.timeout * len(chains)
+    limit = min(options.timeout * len(chains), _MAX_SECONDS)
 
     def step(name: str, *command: str) -> None:
         """Writes a folder ``name``, in whole or not at all."""

@@ -92,6 +92,23 @@ def test_a_domain_of_a_longer_protein_is_found(tmp_path):
 
 
 @mmseqs
+def test_thousands_of_chains_have_a_limit_that_the_system_can_wait_for(tmp_path, monkeypatch):
+    """So many times two hours are more than its clock holds."""
+    limits = []
+
+    def run(command, timeout):
+        limits.append(timeout)
+        raise InputError("enough")
+
+    monkeypatch.setattr(records.mmseqs, "run_program", run)
+    (tmp_path / "db.fasta").write_text(">a\nACDEF\n")
+    options = SearchOptions(str(tmp_path), mmseqs=str(tmp_path / "db.fasta"))
+    with pytest.raises(InputError, match="enough"):
+        search_batch({"ACDEF" + "G" * i: f"c{i}" for i in range(400)}, options)
+    assert 86400 < limits[0] < 2**31 / 1000
+
+
+@mmseqs
 def test_goes_on_after_the_last_step(tmp_path, database, calls):
     wanted = {sequence("1ubq", "A"): "1ubq_A"}
     options = SearchOptions(str(tmp_path), mmseqs=str(database), cpu=1)
