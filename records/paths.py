@@ -34,7 +34,7 @@ import fsspec
 
 from records import durable
 from records.errors import InputError
-from records.stores import MissingError, filesystem, refused, retried
+from records.stores import MissingError, beyond_the_end, filesystem, refused, retried
 
 Place = str | os.PathLike
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/?/")
@@ -171,7 +171,14 @@ def read_bytes(place: Place, offset: int = 0, length: int | None = None) -> byte
 
         def read() -> bytes:
             store, key = _reach(text)
-            return store.cat_file(key) if whole else store.cat_file(key, start=offset, end=end)
+            if whole:
+                return store.cat_file(key)
+            try:
+                return store.cat_file(key, start=offset, end=end)
+            except Exception as error:
+                if beyond_the_end(error):
+                    return b""
+                raise
 
         return retried(text, read)
     try:
@@ -321,8 +328,21 @@ def download(place: Place, path: str | os.PathLike) -> None:
 
     Raises OSError and InputError.
     """
-    with open_reading(place) as source, durable.whole_file(path) as target:
-        shutil.copyfileobj(source, target, _CHUNK)
+    text = tidy(place)
+    if not is_url(text):
+        with open_reading(text) as source, durable.whole_file(path) as target:
+            shutil.copyfileobj(source, target, _CHUNK)
+        return
+    with durable.whole_file(path) as target:
+
+        def get() -> None:
+            store, key = _reach(text)
+            store.get_file(key, target.name)
+            size, found = store.info(key)["size"], os.path.getsize(target.name)
+            if size is not None and found != size:
+                raise TimeoutError(f"{found} bytes arrived of {size}")  # tried again
+
+        retried(text, get)
 
 
 def make_folder(place: Place) -> None:
