@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from records import example, shards
+from records import example, paths, shards
 from records.errors import CorruptRecordError, InputError
 from records.schema import RECORD_FEATURES, STRING
 
@@ -72,8 +72,8 @@ def describe(shard: str | os.PathLike, *, chains: bool = True) -> tuple[list[str
                 shapes[name].append((len(value),) if isinstance(value, list) else np.shape(value))
                 raw[name] += len("".join(value)) if text else np.asarray(value).nbytes
     holds = "all checksums hold" if not faults else f"{len(faults)} damaged or unreadable"
-    index = "present" if shards.index_path(shard).exists() else "missing (rebuilt when read)"
-    lines = [f"{shard}: {records} records, {_size(os.path.getsize(shard))}, {holds}, index {index}"]
+    index = "present" if paths.exists(shards.index_path(shard)) else "missing (rebuilt when read)"
+    lines = [f"{shard}: {records} records, {_size(paths.info(shard).size)}, {holds}, index {index}"]
     lines += faults
     if chains:
         lines += rows

@@ -4,6 +4,7 @@ A shard ``x.tfrecord`` has beside it ``x.tfrecord.index.jsonl``: one line per
 record with its place in the file and the numbers that sampling needs
 (``records.example.index_entry``).  The index is a convenience: when it is
 missing or does not fit the shard, ``read_index`` rebuilds it from the records.
+Shards may lie on a store (``records.paths``); paths come back as ``Path``, URLs as text.
 
 TFRecord framing: length (uint64, little-endian), masked CRC-32C of those
 eight bytes, the data, masked CRC-32C of the data.
@@ -11,18 +12,18 @@ eight bytes, the data, masked CRC-32C of the data.
 
 from __future__ import annotations
 
-import glob
 import json
 import os
 import struct
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import google_crc32c
 
-from records import example, slabs
-from records.durable import partial_path, settle, sync_file, write_whole
+from records import example, paths, slabs
+from records.durable import partial_path, settle, sync_file
 from records.errors import CorruptRecordError, InputError
 
 SUFFIX = ".tfrecord"
@@ -67,9 +68,13 @@ def unframe(framed: bytes, shard: object, item: object) -> bytes:
     return data
 
 
-def index_path(shard: str | os.PathLike) -> Path:
+def index_path(shard: str | os.PathLike) -> Path | str:
     """Where the index of ``shard`` lies."""
-    return Path(f"{os.fspath(shard)}{INDEX_SUFFIX}")
+    return _place(f"{os.fspath(shard)}{INDEX_SUFFIX}")
+
+
+def _place(path: str | os.PathLike) -> Path | str:
+    return paths.tidy(path) if paths.is_url(path) else Path(path)
 
 
 class ShardWriter:
@@ -77,12 +82,20 @@ class ShardWriter:
 
     As a context manager it closes on success and discards the shard when an
     exception passes.
+
+    Args:
+        path: of the shard; for one on a store, its URL.
+        spool: the path on this host under which a shard for a store is written first; without
+            it, one in a temporary folder.
     """
 
-    def __init__(self, path: str | os.PathLike) -> None:
-        self.path = Path(path)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._partial = partial_path(self.path)
+    def __init__(self, path: str | os.PathLike, spool: str | os.PathLike | None = None) -> None:
+        self.path = _place(path)
+        here = self.path
+        if isinstance(here, str):
+            here = Path(spool or os.path.join(tempfile.mkdtemp(), paths.name(here)))
+        here.parent.mkdir(parents=True, exist_ok=True)
+        self._partial = partial_path(here)
         self._file: BinaryIO | None = open(self._partial, "wb")
         self._lines: list[str] = []
         self._offset = 0
@@ -105,18 +118,22 @@ class ShardWriter:
         self._lines.append(json.dumps({**entry, **place}, sort_keys=True))
         self._offset += len(framed)
 
-    def close(self) -> Path:
+    def close(self) -> Path | str:
         """Make shard and index durable under their names."""
         if self._file is None:
             return self.path
         sync_file(self._file)
         self._file.close()
         self._file = None
-        index = index_path(self.path)
+        index, lines = index_path(self.path), "".join(line + "\n" for line in self._lines)
         # A crash in between leaves a shard without index, which reading rebuilds.
-        index.unlink(missing_ok=True)
-        settle(self._partial, self.path)
-        write_whole(index, "".join(line + "\n" for line in self._lines))
+        paths.remove(index)
+        if isinstance(self.path, str):
+            paths.upload(self._partial, self.path)
+            self._partial.unlink()
+        else:
+            settle(self._partial, self.path)
+        paths.write_whole(index, lines)
         return self.path
 
     def abandon(self) -> None:
@@ -142,30 +159,31 @@ class ShardWriter:
             self.discard()
 
 
-def find_shards(sources: Sequence[str | os.PathLike]) -> list[Path]:
-    """The shard files that a list of files, folders and glob patterns names, in order.
+def find_shards(sources: Sequence[str | os.PathLike]) -> list[Path | str]:
+    """The shard files that a list of files, folders and patterns names, here or on a store.
+
+    In the order of the list, those of a folder or pattern by name.
 
     Raises:
         InputError: an entry names nothing.
     """
-    found: dict[Path, None] = {}
+    found: dict[Path | str, None] = {}
     for source in sources:
-        text = os.path.expanduser(os.fspath(source))
-        if os.path.isdir(text):
-            paths = sorted(Path(text).rglob(f"*{SUFFIX}"))
-        elif os.path.isfile(text):
-            paths = [Path(text)]
+        text = paths.tidy(source)
+        if paths.is_file(text):
+            places = [text]
+        elif paths.is_folder(text):
+            places = [file.place for file in paths.find(text) if file.place.endswith(SUFFIX)]
         else:
-            paths = sorted(
-                Path(p) for p in glob.glob(text, recursive=True) if not p.endswith(INDEX_SUFFIX)
-            )
-            paths = [p for p in paths if p.is_file()]
-        paths = [p for p in paths if not p.name.startswith(".")]
-        if not paths:
+            places = [p for p in paths.glob(text) if not p.endswith(INDEX_SUFFIX)]
+            if not paths.is_url(text):
+                places = [p for p in places if os.path.isfile(p)]
+        places = [_place(p) for p in places if not paths.name(p).startswith(".")]
+        if not places:
             raise InputError(
-                "no shards here", file=source, mend=f"name *{SUFFIX} files or a folder of them"
+                "no shards here", file=source, mend="name *.tfrecord files or a folder of them"
             )
-        found.update(dict.fromkeys(paths))
+        found.update(dict.fromkeys(sorted(places)))
     return list(found)
 
 
@@ -176,10 +194,10 @@ def scan(shard: str | os.PathLike) -> Iterator[tuple[int, int, bytes | CorruptRe
         offset, length, and the record's data or, where its checksum fails, the
         error.  After a damaged length nothing more can be found.
     """
-    size = os.path.getsize(shard)
+    size = paths.info(shard).size
     offset = 0
     number = 0
-    with open(shard, "rb") as file:
+    with paths.open_reading(shard) as file:
         while offset < size:
             item = f"record {number} at byte {offset}"
             header = file.read(_HEADER)
@@ -220,10 +238,9 @@ def _check_claim(length: int, left: int, shard: object, item: object) -> None:
 
 def read_record(shard: str | os.PathLike, offset: int, length: int) -> bytes:
     """The data of one record, its checksums verified."""
-    with open(shard, "rb") as file:
-        left = os.fstat(file.fileno()).st_size - offset
-        _check_claim(length, left, shard, f"record at byte {offset}")
-        framed = os.pread(file.fileno(), _HEADER + length + _FOOTER, offset)
+    left = paths.info(shard).size - offset
+    _check_claim(length, left, shard, f"record at byte {offset}")
+    framed = paths.read_bytes(shard, offset, _HEADER + length + _FOOTER)
     data = unframe(framed, shard, f"record at byte {offset}")
     if len(data) != length:
         raise CorruptRecordError(
@@ -245,33 +262,38 @@ def read_index(shard: str | os.PathLike) -> list[dict[str, Any]]:
     Raises:
         InputError: the shard does not exist or is not a TFRecord file.
     """
-    path = Path(shard)
-    if not path.is_file():
+    path = _place(shard)
+    if not paths.is_file(path):
         raise InputError("no such shard", file=shard, mend="check the path")
     entries = _stored_index(path)
     return _rebuilt_index(path) if entries is None else entries
 
 
-def _stored_index(path: Path) -> list[dict[str, Any]] | None:
+def _stored_index(path: Path | str) -> list[dict[str, Any]] | None:
     index = index_path(path)
+    size = paths.info(path).size
     try:
-        records = path.stat().st_size // (_HEADER + _FOOTER) + 1
-        if index.stat().st_size > records * _MAX_LINE:
+        records = size // (_HEADER + _FOOTER) + 1
+        if paths.info(index).size > records * _MAX_LINE:
             return None
-        with open(index, encoding="utf-8") as file:
-            entries = [json.loads(line) for line in file]
+        entries = [json.loads(line) for line in paths.read_bytes(index).decode().splitlines()]
         offset = 0
         for entry in entries:
             if entry["offset"] != offset or not 0 <= entry["length"] <= slabs.MAX_BYTES:
                 return None
             offset += _HEADER + entry["length"] + _FOOTER
+    except InputError as error:
+        # A store that fails must not have the whole shard read for want of its index.
+        if paths.is_url(path) and not isinstance(error, paths.MissingError):
+            raise
+        return None
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     # A shard cut short keeps its index: the missing records then name themselves.
-    return entries if entries and offset >= path.stat().st_size else None
+    return entries if entries and offset >= size else None
 
 
-def _rebuilt_index(path: Path) -> list[dict[str, Any]]:
+def _rebuilt_index(path: Path | str) -> list[dict[str, Any]]:
     entries: list[dict[str, Any]] = []
     for offset, length, data in scan(path):
         place = {"offset": offset, "length": length}

@@ -239,6 +239,9 @@ class DataConfig:
     train: list[str] = setting([], read_by_predict=False)
     distillation: list[str] = setting([], read_by_predict=False)  # of predicted structures
     validation: list[str] = setting([], read_by_predict=False, free_on_resume=True)
+    # Shards on stores that TensorFlow cannot read (s3://) are kept here, on each host.
+    cache_dir: str = setting("~/.cache/tffold", read_by_predict=False, free_on_resume=True)
+    cache_gb: int = setting(500, at_least=1, read_by_predict=False, free_on_resume=True)
     train_filter: FilterConfig = section(FilterConfig)
     distillation_filter: FilterConfig = section(_distillation_filter)
     # Share of predicted structures when there are both.

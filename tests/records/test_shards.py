@@ -5,11 +5,12 @@ import os
 import struct
 import subprocess
 import sys
+import uuid
 
 import pytest
 from synthetic import chain, data_of, write_shard
 
-from records import example, shards
+from records import example, paths, shards
 from records.errors import CorruptRecordError, InputError
 
 
@@ -45,6 +46,51 @@ def test_index_finds_each_record(shard):
     for entry in reversed(entries):
         data = shards.read_record(shard, entry["offset"], entry["length"])
         assert example.decode(data)["chain_id"] == entry["chain_id"]
+
+
+def test_a_shard_on_a_store_is_the_same(shard):
+    """Written to a URL, found, indexed, read and walked there."""
+    folder = f"memory://{uuid.uuid4().hex}/out"
+    with shards.ShardWriter(f"{folder}/train/a.tfrecord") as writer:
+        for entry, data in zip(shards.read_index(shard), data_of(shard), strict=True):
+            assert not paths.exists(folder)
+            writer.write(entry["chain_id"], data, entry)
+    (place,) = shards.find_shards([folder])
+    assert place == f"{folder}/train/a.tfrecord"
+    assert shards.find_shards([f"{folder}/*/a*.tfrecord*"]) == [place]
+    assert paths.read_bytes(place) == shard.read_bytes()
+    assert shards.read_index(place) == shards.read_index(shard)
+    assert list(shards.scan(place)) == list(shards.scan(shard))
+    for entry in shards.read_index(place):
+        at = entry["offset"], entry["length"]
+        assert shards.read_record(place, *at) == shards.read_record(shard, *at)
+    paths.remove(shards.index_path(place))
+    assert shards.read_index(place) == shards.read_index(shard)
+    with pytest.raises(InputError, match=f"^{folder}/none.*: no shards here"):
+        shards.find_shards([f"{folder}/none*"])
+
+
+def test_a_failed_shard_is_not_on_the_store(shard):
+    place = f"memory://{uuid.uuid4().hex}/a.tfrecord"
+    with pytest.raises(RuntimeError):
+        with shards.ShardWriter(place) as writer:
+            writer.write("1abc_A", data_of(shard)[0], {})
+            raise RuntimeError
+    assert not paths.exists(place)
+
+
+def test_a_store_that_fails_does_not_cost_the_index(shard, monkeypatch):
+    """The whole shard would be read for want of it."""
+    place = f"memory://{uuid.uuid4().hex}/a.tfrecord"
+    paths.upload(shard, place)
+
+    def refuse(path):
+        raise InputError("forbidden", file=path)
+
+    info = paths.info
+    monkeypatch.setattr(paths, "info", lambda p: refuse(p) if "index" in str(p) else info(p))
+    with pytest.raises(InputError, match="index.jsonl: forbidden"):
+        shards.read_index(place)
 
 
 def test_missing_index_is_rebuilt_the_same(shard):

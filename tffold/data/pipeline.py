@@ -152,7 +152,7 @@ class TrainingReader:
         self._config, self._seed = config, seed
         self._num_recycle, self._global_batch_size = num_recycle, global_batch_size
         sets = [
-            RecordSet(sources, self.damage) if sources else None
+            RecordSet(sources, self.damage, config) if sources else None
             for sources in (config.train, config.distillation)
         ]
         self.schedule = Schedule(
@@ -265,7 +265,7 @@ def validation_dataset(
     if batch_size > 1 and not crop_size:
         raise InputError("whole chains have different sizes", mend="validate them one by one")
     damage = Damage(config.on_corrupt)
-    records = RecordSet(config.validation, damage)
+    records = RecordSet(config.validation, damage, config)
     recipe = Recipe.inference(config, num_recycle, labels=True)
     order = range(len(records)) if chosen is None else chosen
 

@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 
 from records import example, shards
+from records.cache import local_shards
 from records.errors import InputError
 from records.schema import PAIRING_FEATURES
+from tffold.config import DataConfig
 
 _LOG = logging.getLogger(__name__)
 
@@ -58,10 +60,16 @@ class RecordSet:
             known to be unreadable.
     """
 
-    def __init__(self, sources: Sequence[str | os.PathLike], damage: Damage) -> None:
+    def __init__(
+        self,
+        sources: Sequence[str | os.PathLike],
+        damage: Damage,
+        config: DataConfig | None = None,
+    ) -> None:
         self.name = ", ".join(map(str, sources))
         self._damage = damage
-        self._shards = shards.find_shards(sources)
+        config = config or DataConfig()
+        self._shards = local_shards(sources, config.cache_dir, config.cache_gb << 30)
         entries: list[dict[str, Any]] = []
         complexes = 0
         places: list[tuple[int, int, int]] = []

@@ -70,7 +70,7 @@ class ChainEvaluation:
         self.config, self.trainer = config, trainer
         self.data = config.data_for_model
         self.passes = ReplicaPasses(config, trainer)
-        records = RecordSet(self.data.validation, Damage(self.data.on_corrupt))
+        records = RecordSet(self.data.validation, Damage(self.data.on_corrupt), self.data)
         self.records = records
         settings = config.validation
         whole = [i for i, size in enumerate(records.num_res) if size <= settings.max_length]
