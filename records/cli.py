@@ -178,6 +178,26 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add("--max-templates", type=_whole(0), default=defaults.max_templates, metavar="N")
     add_search_arguments(parser)
+    add = parser.add_argument_group("complexes").add_argument
+    add(
+        "--complexes",
+        action="store_true",
+        help="a record for each file's assembly, not for each chain; lengths are of all chains",
+    )
+    add(
+        "--assembly",
+        default=defaults.assembly,
+        metavar="NAME",
+        help="which assembly of the file (default %(default)s), or asym: the chains as they are",
+    )
+    add("--min-chains", type=_whole(1), default=defaults.min_chains, metavar="N")
+    add(
+        "--max-chains",
+        type=_whole(1),
+        default=defaults.max_chains,
+        metavar="N",
+        help="complexes of more are rejected (default %(default)s)",
+    )
     add = parser.add_argument_group("distillation").add_argument
     add(
         "--distillation",
@@ -251,6 +271,18 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _check_complexes(args: argparse.Namespace) -> None:
+    if not args.complexes:
+        return
+    if args.distillation:
+        raise InputError("--complexes reads deposited structures, --distillation predicted chains")
+    if args.search:
+        raise InputError(
+            "--complexes does not search",
+            mend="convert by chain with --search DIR first, then give DIR as --alignments",
+        )
+
+
 def make_conversion(args: argparse.Namespace) -> Conversion:
     """Options and tasks of a command line.  Raises InputError."""
     templates = args.template_mmcif or ""
@@ -271,6 +303,7 @@ def make_conversion(args: argparse.Namespace) -> Conversion:
     if of_all:
         shared["resolution"] = angstroms(args.resolutions, item="--resolution")
     options = ConvertOptions(template_folder=templates, **shared)
+    _check_complexes(args)
     search = search_options(args)
     tasks = make_tasks(
         args.mmcif,
@@ -280,6 +313,7 @@ def make_conversion(args: argparse.Namespace) -> Conversion:
         clusters=args.clusters,
         validation_chains=args.validation_chains,
         distillation=args.distillation,
+        complexes=args.complexes,
     )
     if args.resolutions and not of_all:
         tasks = add_resolutions(tasks, args.resolutions)

@@ -7,13 +7,15 @@ arrays and Beam all call it through ``convert_file``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from records import example
+from records.assembly import interfaces, read_assembly
+from records.complexes import join
 from records.errors import InputError
 from records.features import (
     Evidence,
@@ -55,6 +57,10 @@ class ConvertOptions:
     min_residue_confidence: float = 50.0  # distillation; OpenFold's threshold
     resolution: float = 0.0  # Å, of every chain, known by other means; 0 = as the file says
     chain_timeout: int = 600  # seconds
+    complexes: bool = False  # a record for each file's assembly, not for each chain
+    assembly: str = "1"  # the assembly's name, or "asym" for the asymmetric unit
+    min_chains: int = 1  # of a complex
+    max_chains: int = 20  # AlphaFold-Multimer's from version 3 on
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,7 @@ class FileTask:
     """The chains wanted of one structure file, with where their alignments lie.
 
     ``chains`` are author names, None for every polymer chain; the mappings go from author
-    names ('' for a prediction, which has one chain).
+    names ('' for a prediction, which has one chain, and for a complex, which is one record).
     """
 
     path: str
@@ -80,13 +86,15 @@ class Outcome:
     """What became of one chain.
 
     ``record`` is the serialized example ('' when rejected), ``entry`` its index line;
-    ``reason`` tells people why there is none, ``category`` groups reasons.
+    ``notes`` what the manifest tells beside it; ``reason`` tells people why there is none,
+    ``category`` groups reasons.
     """
 
     chain_id: str
     split: str = ""
     record: bytes = b""
     entry: Mapping[str, Any] = field(default_factory=dict)
+    notes: Mapping[str, Any] = field(default_factory=dict)
     reason: str = ""
     category: str = ""
 
@@ -162,27 +170,39 @@ def _check_chain(chain: Chain, options: ConvertOptions) -> None:
         raise InputError("mean confidence too low", item=f"{chain.b_factor.mean():.1f}")
 
 
-def _evidence(task: FileTask, chain: Chain, name: str, options: ConvertOptions) -> Evidence:
-    ref = task.alignments.get(name)
-    if ref is not None:
-        return read_evidence(ref, chain.sequence)
+def _evidence(
+    task: FileTask, chain: Chain, names: Sequence[str], options: ConvertOptions
+) -> Evidence:
+    for name in names:
+        if name in task.alignments:
+            return read_evidence(task.alignments[name], chain.sequence)
     if options.single_sequence:
         return single_sequence(chain.sequence)
-    if name in task.search_errors:
-        raise InputError("search failed", item=task.search_errors[name])
-    raise InputError(
-        "no alignment for the chain", mend="add one, or pass --search or --single-sequence"
-    )
+    for name in names:
+        if name in task.search_errors:
+            raise InputError("search failed", item=task.search_errors[name])
+    others = "--single-sequence" if options.complexes else "--search or --single-sequence"
+    raise InputError("no alignment for the chain", mend=f"add one, or pass {others}")
 
 
-def _convert(task: FileTask, name: str, options: ConvertOptions) -> Outcome:
-    chain = read_chain(task, name, options)
+def _features(
+    task: FileTask, chain: Chain, names: Sequence[str], options: ConvertOptions
+) -> dict[str, Any]:
+    """The raw features of a chain; ``names`` are those of it and of its copies in the file.
+
+    Whatever is known of one of them by name serves all.
+    """
+
+    def known(table: Mapping[str, Any]) -> Any:
+        return next((table[name] for name in names if name in table), None)
+
     try:
         _check_chain(chain, options)
-        evidence = _evidence(task, chain, name, options)
+        evidence = _evidence(task, chain, names, options)
         if evidence.alignment.depth < options.min_msa_depth:
             raise InputError("alignment too shallow", item=f"{evidence.alignment.depth} rows")
     except InputError as error:
+        name = ", ".join(names)
         raise error if error.file else located(error, task.path, f"chain {name}") from error
     alignment = evidence.alignment
     if options.max_msa_rows:
@@ -193,24 +213,65 @@ def _convert(task: FileTask, name: str, options: ConvertOptions) -> Outcome:
         library = TemplateLibrary.open(options.template_folder, options.template_dates)
     limit = date_limit(chain.release_date, options.max_template_date, options.template_lag_days)
     templates, _ = choose_templates(evidence, chain.sequence, library, limit, options.max_templates)
+    cluster_size = known(task.cluster_sizes)
     features = build_features(
         chain,
         alignment,
         templates,
-        cluster_size=task.cluster_sizes.get(name, -1),
+        cluster_size=-1 if cluster_size is None else cluster_size,
         distillation=options.distillation,
         min_residue_confidence=options.min_residue_confidence,
     )
+    resolution = known(task.resolutions) or options.resolution
+    if resolution:
+        features["resolution"] = resolution
+    return features
+
+
+def _convert(task: FileTask, name: str, options: ConvertOptions) -> Outcome:
+    chain = read_chain(task, name, options)
+    features = _features(task, chain, [name], options)
     features |= {"chain_id": _chain_id(task, name), "chain_names": [name]}
-    known = task.resolutions.get(name, options.resolution)
-    if known:
-        features["resolution"] = known
     late = options.validation_from and chain.release_date >= options.validation_from
     return Outcome(
         chain_id=features["chain_id"],
         split=VALIDATION if late or name in task.validation else TRAIN,
         record=example.encode(features),
         entry=example.index_entry(features),
+    )
+
+
+def _convert_complex(task: FileTask, options: ConvertOptions) -> Outcome:
+    entry = _open_entry(task.path)
+    placed = read_assembly(entry, options.assembly, options.max_chains)
+    if len(placed) < options.min_chains:
+        raise InputError(
+            "fewer chains than --min-chains", file=task.path, item=f"{len(placed)} chains"
+        )
+    total = sum(one.chain.num_res for one in placed)
+    if total < options.min_length:
+        raise InputError("shorter than --min-length", file=task.path, item=f"{total} residues")
+    if options.max_length and total > options.max_length:
+        raise InputError("longer than --max-length", file=task.path, item=f"{total} residues")
+    # Lengths are those of the whole complex.
+    of_chains = replace(options, min_length=1, max_length=0)
+    assembly = join(
+        task.name, placed, lambda chain, names: _features(task, chain, names, of_chains)
+    )
+    late = options.validation_from and entry.release_date >= options.validation_from
+    chosen = task.validation & {task.name, *(one.source for one in placed)}
+    return Outcome(
+        chain_id=task.name,
+        split=VALIDATION if late or chosen else TRAIN,
+        record=example.encode(assembly),
+        entry=example.index_entry(assembly),
+        notes={
+            "chain_names": list(assembly.features["chain_names"]),
+            "entity_id": list(assembly.entity_id),
+            "interfaces": [
+                [one.first, one.second, one.contacts, one.buried] for one in interfaces(placed)
+            ],
+        },
     )
 
 
@@ -221,7 +282,9 @@ def convert_chain(task: FileTask, name: str, options: ConvertOptions) -> Outcome
     what stops the program (KeyboardInterrupt, SystemExit).
     """
     try:
-        return _convert(task, name, options)
+        return (
+            _convert_complex(task, options) if options.complexes else _convert(task, name, options)
+        )
     except InputError as error:
         return rejected(task, name, str(error), error.what)
     except Exception as error:  # a bad chain never stops the others

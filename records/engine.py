@@ -114,6 +114,7 @@ class _SplitWriter:
                 "status": "written",
                 "shard": self._name,
                 **{name: entry[name] for name in _IN_MANIFEST},
+                **outcome.notes,
                 **place,
                 "split": self._split,
                 "length": len(outcome.record),

@@ -156,16 +156,10 @@ def choose_templates(
         raise located(error, evidence.hits_file) from error
 
 
-def build_features(
-    chain: Chain,
-    alignment: Alignment,
-    templates: Mapping[str, Any],
-    *,
-    cluster_size: int = -1,
-    distillation: bool = False,
-    min_residue_confidence: float = 0.0,
+def coordinates(
+    chain: Chain, *, distillation: bool = False, min_residue_confidence: float = 0.0
 ) -> dict[str, Any]:
-    """The raw features of one record.
+    """What a record holds of a chain's coordinates, residue by residue.
 
     A predicted chain's B-factors are its confidence (pLDDT, 0 to 100); the atoms of
     residues at or below ``min_residue_confidence`` are masked, their coordinates 0.
@@ -179,13 +173,31 @@ def build_features(
         mask = mask * sure[:, None].astype(np.uint8)
         positions = positions * mask[..., None]
     return {
+        "residue_index": np.arange(num_res, dtype=np.int32),
+        "all_atom_positions": positions,
+        "all_atom_mask": mask,
+        "confidence": confidence,
+    }
+
+
+def build_features(
+    chain: Chain,
+    alignment: Alignment,
+    templates: Mapping[str, Any],
+    *,
+    cluster_size: int = -1,
+    distillation: bool = False,
+    min_residue_confidence: float = 0.0,
+) -> dict[str, Any]:
+    """The raw features of a monomer; of ``distillation`` see ``coordinates``."""
+    return {
         "chain_id": chain.chain_id,
         "sequence": chain.sequence,
         "aatype": chain.aatype,
-        "residue_index": np.arange(num_res, dtype=np.int32),
-        "between_segment_residues": np.zeros(num_res, np.uint8),
-        "all_atom_positions": positions,
-        "all_atom_mask": mask,
+        "between_segment_residues": np.zeros(chain.num_res, np.uint8),
+        **coordinates(
+            chain, distillation=distillation, min_residue_confidence=min_residue_confidence
+        ),
         "msa": alignment.msa,
         "deletion_matrix": alignment.deletions,
         **templates,
@@ -193,5 +205,4 @@ def build_features(
         "release_date": chain.release_date,
         "is_distillation": int(distillation),
         "cluster_size": cluster_size,
-        "confidence": confidence,
     }

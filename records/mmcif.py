@@ -147,6 +147,27 @@ class Entry:
             and self._types.get(polymer.entity, "polypeptide(L)").lower() == "polypeptide(l)"
         }
 
+    def protein_asyms(self) -> dict[str, str]:
+        """Label name -> author name of every L-polypeptide chain, in file order."""
+        return {
+            polymer.asym: name
+            for name, polymer in self._polymers.items()
+            if self._types.get(polymer.entity, "polypeptide(L)").lower() == "polypeptide(l)"
+        }
+
+    def asyms(self) -> list[str]:
+        """Label names of everything in the file, ligands and waters too."""
+        listed = self._block.find_values("_struct_asym.id")
+        names = [*listed, *self._block.find_values("_atom_site.label_asym_id")]
+        return list(dict.fromkeys(gemmi.cif.as_string(name) for name in names))
+
+    def rows(self, category: str, items: list[str]) -> list[list[str]]:
+        """A category's rows as texts, with these items; none when the file lacks one of them."""
+        return [
+            [row.str(column) for column in range(len(items))]
+            for row in self._block.find(category, items)
+        ]
+
     def _chain(self, name: str) -> Chain:
         if name not in self._polymers:
             have = ", ".join(list(self._polymers)[:12]) or "none"

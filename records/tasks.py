@@ -85,6 +85,11 @@ def model_files(sources: Sequence[str | os.PathLike]) -> dict[str, Path]:
     return found
 
 
+def _chain_of_entry(name: str) -> str:
+    """'1abc' -> '1abc_1abc': the complex of an entry goes by the entry's name."""
+    return name if "_" in name else f"{name}_{name.lower()}"
+
+
 def _by_entry(table: Mapping[str, object]) -> dict[str, dict[str, object]]:
     """'1ubq_A' -> value regrouped as '1ubq' -> 'A' -> value."""
     grouped: dict[str, dict[str, object]] = {}
@@ -104,8 +109,12 @@ def make_tasks(
     clusters: str | None = None,
     validation_chains: str | None = None,
     distillation: bool = False,
+    complexes: bool = False,
 ) -> list[FileTask]:
     """One task per structure file, sorted by name, with its chains' alignments.
+
+    With ``complexes`` a task has one record, '', and a listed chain, or a listed entry,
+    stands for the complex that it is in.
 
     Listed chains whose structure is not given become tasks too, so that the manifest says
     so.  Raises InputError for missing files and broken lists.
@@ -130,6 +139,9 @@ def make_tasks(
     validation = frozenset(read_chain_list(validation_chains) if validation_chains else ())
     if distillation:
         return _model_tasks(files, refs, sizes, wanted, validation)
+    if complexes:
+        wanted = None if wanted is None else [_chain_of_entry(name) for name in wanted]
+        validation = frozenset(map(_chain_of_entry, validation))
     refs_of, sizes_of = _by_entry(refs), _by_entry(sizes)
     validation_of = _by_entry(dict.fromkeys(validation))
     wanted_of = None if wanted is None else _by_entry(dict.fromkeys(wanted))
@@ -140,7 +152,7 @@ def make_tasks(
         FileTask(
             path=str(files.get(name, f"{name}.cif (not given)")),
             name=name,
-            chains=None if wanted_of is None else tuple(sorted(wanted_of[name])),
+            chains=("",) if complexes else wanted_of and tuple(sorted(wanted_of[name])),
             alignments=refs_of.get(name, {}),
             cluster_sizes=sizes_of.get(name, {}),
             validation=frozenset(validation_of.get(name, ())),

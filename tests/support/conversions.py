@@ -1,5 +1,6 @@
 """Conversions of the bundled chains, and what they wrote."""
 
+import gzip
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +9,7 @@ from synthetic import data_of
 
 from records import engine, example, shards
 from records.cli import build_parser, main, make_conversion
+from records.mmcif import Entry
 
 ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "examples" / "demo"
@@ -50,3 +52,17 @@ def content(output):
 def conversion_of(shard_bytes=engine.SHARD_BYTES, *extra):
     conversion = make_conversion(build_parser().parse_args([*INPUT, "--output", "unused", *extra]))
     return replace(conversion, shard_bytes=shard_bytes)
+
+
+def text_of(name):
+    """The mmCIF of a bundled entry."""
+    return gzip.decompress((DEMO / "mmcif" / f"{name}.cif.gz").read_bytes()).decode("latin-1")
+
+
+def entry_of(name, *changes):
+    """A bundled entry with texts replaced."""
+    text = text_of(name)
+    for old, new in changes:
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    return Entry(Path(f"{name}.cif"), text.encode("latin-1"))
