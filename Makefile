@@ -1,4 +1,5 @@
 # make demo: from bundled structures to a trained model.   make test, make lint: what CI runs.
+# make learning: from two Debian packages to a model that has learnt from thousands of chains; hours.
 # make bench BASE=COMMIT: this tree's training step against that of another commit.
 # Tests run two files at a time; each holds up to 4 GB: make test JOBS=1 where memory is short.
 # An environment that exists already can be named: make test VENV=/path/to/venv
@@ -7,13 +8,17 @@ VENV ?= .venv
 JOBS ?= 2
 BIN := $(VENV)/bin
 DEMO := demo_output
+LEARNING := learning_output
 BASE ?= HEAD
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: demo test lint bench clean-demo
+.PHONY: demo learning test lint bench clean-demo
 
 demo: $(VENV)/.installed-cpu
 	$(BIN)/python examples/demo/run.py --output $(DEMO)
+
+learning: $(VENV)/.installed-cpu
+	$(BIN)/python -m examples.learning.run --output $(LEARNING)
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
