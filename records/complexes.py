@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from records.assembly import PlacedChain
 from records.chains import Assembly
 from records.features import coordinates
+from records.schema import PAIRING_FEATURES
 from records.structure import Chain
 
 # Features of a chain and of the names that its copies have in the file.
@@ -39,7 +41,10 @@ def join(chain_id: str, placed: Sequence[PlacedChain], features_of: FeaturesOf) 
     monomers = []
     for group in groups:
         sources = list(dict.fromkeys(one.source for one in group))
-        monomers.append(Assembly.of_chain(features_of(group[0].chain, sources)))
+        features = features_of(group[0].chain, sources)
+        if len(groups) == 1:  # there is nobody to pair with
+            features = {n: v for n, v in features.items() if n not in PAIRING_FEATURES}
+        monomers.append(Assembly.of_chain(features))
     ordered = [one for group in groups for one in group]
     of_chains = [coordinates(one.chain) for one in ordered]
     return Assembly(
@@ -52,3 +57,10 @@ def join(chain_id: str, placed: Sequence[PlacedChain], features_of: FeaturesOf) 
         tuple(monomer.entities[0] for monomer in monomers),
         tuple(number for number, group in enumerate(groups, start=1) for _ in group),
     )
+
+
+def num_shared_species(assembly: Assembly) -> int:
+    """How many species (or ready pairs) at least two entities have rows of."""
+    of_each = [set(map(int, e.get("uniprot_species", ()))) - {0} for e in assembly.entities]
+    counts = Counter(key for keys in of_each for key in keys)
+    return sum(count > 1 for count in counts.values())

@@ -15,13 +15,14 @@ from typing import Any
 
 from records import example
 from records.assembly import interfaces, read_assembly
-from records.complexes import join
+from records.complexes import join, num_shared_species
 from records.errors import InputError
 from records.features import (
     Evidence,
     build_features,
     choose_templates,
     read_evidence,
+    read_part,
     single_sequence,
 )
 from records.mmcif import Entry, read_bytes
@@ -175,7 +176,9 @@ def _evidence(
 ) -> Evidence:
     for name in names:
         if name in task.alignments:
-            return read_evidence(task.alignments[name], chain.sequence)
+            return read_evidence(task.alignments[name], chain.sequence, options.complexes)
+    if options.complexes and "" in task.alignments:
+        return read_part(task.alignments[""], chain.sequence)
     if options.single_sequence:
         return single_sequence(chain.sequence)
     for name in names:
@@ -218,6 +221,7 @@ def _features(
         chain,
         alignment,
         templates,
+        pairs=evidence.pairs,
         cluster_size=-1 if cluster_size is None else cluster_size,
         distillation=options.distillation,
         min_residue_confidence=options.min_residue_confidence,
@@ -268,6 +272,7 @@ def _convert_complex(task: FileTask, options: ConvertOptions) -> Outcome:
         notes={
             "chain_names": list(assembly.features["chain_names"]),
             "entity_id": list(assembly.entity_id),
+            "shared_species": num_shared_species(assembly),
             "interfaces": [
                 [one.first, one.second, one.contacts, one.buried] for one in interfaces(placed)
             ],

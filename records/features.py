@@ -20,6 +20,7 @@ from records.errors import InputError
 from records.features_pickle import read_features
 from records.hhr import Hit, parse_hhr
 from records.msa import Alignment
+from records.pairing import Pairs, is_of_several_chains, part_of, read_pairs
 from records.sources import AlignmentRef
 from records.structure import Chain, located
 from records.templates import TemplateLibrary, stack_templates, template_features
@@ -30,23 +31,25 @@ class Evidence:
     """What searches found for one sequence: the merged alignment and template hits.
 
     ``hits`` are of an hhr in ``hits_file``; ``ready`` are templates that AlphaFold
-    already laid out, from features.pkl.
+    already laid out, from features.pkl; ``pairs`` are rows to pair with other chains'.
     """
 
     alignment: Alignment
     hits: tuple[Hit, ...] = ()
     hits_file: str = ""
     ready: tuple[Mapping[str, Any], ...] = ()
+    pairs: Pairs | None = None
 
 
 @lru_cache(maxsize=2)  # identical chains come one after another
-def read_evidence(ref: AlignmentRef, sequence: str) -> Evidence:
+def read_evidence(ref: AlignmentRef, sequence: str, pairing: bool = False) -> Evidence:
     """Read, check and merge the alignments of one chain.
 
     Order: UniRef90, BFD/Uniclust30, MGnify, others; exact duplicates dropped, row 0 the
-    chain's sequence.  Raises InputError that names file and item.
+    chain's sequence.  With ``pairing`` UniProt's hits are read too.  Raises InputError that
+    names file and item.
     """
-    contents = sources.read_alignments(ref)
+    contents = sources.read_alignments(ref, pairing=pairing)
     names = sorted((n for n in contents if sources.is_msa(n)), key=sources.msa_order)
     alignments = []
     for name in names:
@@ -65,7 +68,30 @@ def read_evidence(ref: AlignmentRef, sequence: str) -> Evidence:
         )  # fmt: skip
     hits_name = sources.pick_hits(contents)
     hits = parse_hhr(contents[hits_name], hits_name) if hits_name else []
-    return Evidence(msa_parser.merge(alignments, sequence), tuple(hits), hits_name or "", ready)
+    pairs = [(name, contents[name]) for name in sorted(filter(sources.is_pairing, contents))]
+    return Evidence(
+        msa_parser.merge(alignments, sequence),
+        tuple(hits),
+        hits_name or "",
+        ready,
+        read_pairs(pairs, sequence),
+    )
+
+
+def read_part(ref: AlignmentRef, sequence: str) -> Evidence:
+    """Of the alignments of a whole complex those of the chain of this sequence, with pairs.
+
+    AlphaFold-Multimer's folder (``msas/A`` for each chain, ``msas/chain_id_map.json``),
+    ColabFold's file over several chains, or an alignment of one chain that is all there is.
+    Raises InputError that names file and item.
+    """
+    if ref.kind == "folder":
+        return read_evidence(sources.folder_of_sequence(ref, sequence), sequence, pairing=True)
+    for name, data in sources.read_alignments(ref).items():
+        if is_of_several_chains(data):
+            alignment, pairs = part_of(data, sequence, name)
+            return Evidence(alignment, pairs=pairs)
+    return read_evidence(ref, sequence, pairing=True)
 
 
 def single_sequence(sequence: str) -> Evidence:
@@ -185,6 +211,7 @@ def build_features(
     alignment: Alignment,
     templates: Mapping[str, Any],
     *,
+    pairs: Pairs | None = None,
     cluster_size: int = -1,
     distillation: bool = False,
     min_residue_confidence: float = 0.0,
@@ -201,6 +228,15 @@ def build_features(
         "msa": alignment.msa,
         "deletion_matrix": alignment.deletions,
         **templates,
+        **(
+            {
+                "uniprot_msa": pairs.msa,
+                "uniprot_deletion_matrix": pairs.deletions,
+                "uniprot_species": pairs.species,
+            }
+            if pairs is not None
+            else {}
+        ),
         "resolution": chain.resolution,
         "release_date": chain.release_date,
         "is_distillation": int(distillation),

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -171,16 +171,20 @@ def read_database_index(path: Path) -> list[AlignmentRef]:
         ) from error
 
 
-def read_alignments(ref: AlignmentRef) -> dict[str, bytes]:
+def read_alignments(ref: AlignmentRef, *, pairing: bool = False) -> dict[str, bytes]:
     """File name (with its place, for messages) -> content, decompressed.
 
     Only files that a record can use: alignments, template hits, features.pkl where
-    there is nothing else.  Raises InputError.
+    there is nothing else, and with ``pairing`` UniProt's hits.  Raises InputError.
     """
+
+    def wanted(name: str) -> bool:
+        return is_msa(name) or is_hits(name) or (pairing and is_pairing(name))
+
     if ref.kind == "file":
         return {ref.path: read_bytes(Path(ref.path))}
     if ref.kind == "database":
-        return _read_database(ref)
+        return _read_database(ref, wanted)
     names = []
     try:
         for folder in (Path(ref.path), *(Path(ref.path, sub) for sub in _FOLDERS)):
@@ -188,19 +192,44 @@ def read_alignments(ref: AlignmentRef) -> dict[str, bytes]:
                 names += [folder / name for name in sorted(os.listdir(folder))]
     except OSError as error:
         raise InputError(str(error.strerror), file=ref.path, mend="check the path") from error
-    files = [path for path in names if is_msa(path.name) or is_hits(path.name)]
+    files = [path for path in names if wanted(path.name)]
     if not any(is_msa(path.name) for path in files):
         pickles = [path for path in names if plain_name(path.name) == FEATURES_NAME]
         files = pickles or files
     return {str(path): read_bytes(path) for path in files if path.is_file()}
 
 
-def _read_database(ref: AlignmentRef) -> dict[str, bytes]:
+def folder_of_sequence(ref: AlignmentRef, sequence: str) -> AlignmentRef:
+    """The alignments of one chain below AlphaFold-Multimer's for the whole complex.
+
+    ``msas/chain_id_map.json`` tells each folder's sequence.  Raises InputError.
+    """
+    table = Path(ref.path, "msas", "chain_id_map.json")
+    if not table.is_file():
+        table = Path(ref.path, "chain_id_map.json")
+    try:
+        chains = json.loads(read_bytes(table))
+        letter = next((one for one in chains if chains[one]["sequence"] == sequence), None)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            "not a map of chains", file=table, mend='write {"A": {"sequence": "MKV…"}, …}'
+        ) from None
+    if letter is None:
+        raise InputError(
+            "no chain of this sequence", file=table,
+            mend="the alignments belong to another complex or version of it",
+        )  # fmt: skip
+    return AlignmentRef(f"{ref.name}/{letter}", str(table.parent / letter), "folder")
+
+
+def _read_database(ref: AlignmentRef, wanted: Callable[[str], bool]) -> dict[str, bytes]:
     contents = {}
     try:
         with open(ref.path, "rb") as file:
             for name, offset, length in ref.parts:
-                if is_msa(name) or is_hits(name):
+                if wanted(name):
                     file.seek(offset)
                     data = file.read(length)
                     if len(data) != length:
@@ -223,6 +252,12 @@ def is_msa(name: str) -> bool:
     """An alignment for the MSA: neither a template search nor one kept for pairing chains."""
     base = _base(name)
     return base.endswith(MSA_SUFFIXES) and not base.startswith(_NOT_FOR_MSA)
+
+
+def is_pairing(name: str) -> bool:
+    """A search of UniProt, for pairing chains."""
+    base = _base(name)
+    return base.endswith(MSA_SUFFIXES) and base.startswith("uniprot")
 
 
 def is_hits(name: str) -> bool:

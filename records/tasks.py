@@ -148,12 +148,16 @@ def make_tasks(
     if wanted_of is not None and sum(map(len, wanted_of.values())) != len(wanted or ()):
         bad = next(chain for chain in wanted or () if "_" not in chain)
         raise InputError("not a chain", file=chains, item=bad, mend="write entry_chain: 1ubq_A")
+    whole = AnyCase(refs) if complexes else AnyCase({})  # alignments of all chains together
     return [
         FileTask(
             path=str(files.get(name, f"{name}.cif (not given)")),
             name=name,
             chains=("",) if complexes else wanted_of and tuple(sorted(wanted_of[name])),
-            alignments=refs_of.get(name, {}),
+            alignments={
+                **refs_of.get(name, {}),
+                **({"": ref} if (ref := whole.get(name)) is not None else {}),
+            },
             cluster_sizes=sizes_of.get(name, {}),
             validation=frozenset(validation_of.get(name, ())),
         )
