@@ -75,6 +75,7 @@ def add_search_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--uniref90", default="", metavar="FASTA", help="JackHMMER (apt-get install hmmer)")
     add("--mgnify", default="", metavar="FASTA", help="JackHMMER")
+    add("--uniprot", default="", metavar="FASTA", help="JackHMMER, for pairing a complex's chains")
     add("--bfd", default="", metavar="PREFIX", help="HHblits (apt-get install hhsuite)")
     add("--uniclust30", default="", metavar="PREFIX", help="HHblits; UniRef30 too")
     add("--pdb70", default="", metavar="PREFIX", help="HHsearch, for templates")
@@ -94,7 +95,7 @@ def search_options(args: argparse.Namespace) -> SearchOptions | None:
         return None
     search = SearchOptions(
         args.search, args.uniref90, args.mgnify, args.bfd, args.uniclust30, args.pdb70,
-        args.search_cpu, args.search_timeout, args.mmseqs,
+        args.search_cpu, args.search_timeout, args.mmseqs, args.uniprot,
     )  # fmt: skip
     check_search(search)
     Path(args.search).mkdir(parents=True, exist_ok=True)
@@ -271,20 +272,10 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _check_complexes(args: argparse.Namespace) -> None:
-    if not args.complexes:
-        return
-    if args.distillation:
-        raise InputError("--complexes reads deposited structures, --distillation predicted chains")
-    if args.search:
-        raise InputError(
-            "--complexes does not search",
-            mend="convert by chain with --search DIR first, then give DIR as --alignments",
-        )
-
-
 def make_conversion(args: argparse.Namespace) -> Conversion:
     """Options and tasks of a command line.  Raises InputError."""
+    if args.complexes and args.distillation:
+        raise InputError("--complexes reads deposited structures, --distillation predicted chains")
     templates = args.template_mmcif or ""
     if not templates and len(args.mmcif) == 1 and Path(args.mmcif[0]).is_dir():
         templates = args.mmcif[0]
@@ -303,7 +294,6 @@ def make_conversion(args: argparse.Namespace) -> Conversion:
     if of_all:
         shared["resolution"] = angstroms(args.resolutions, item="--resolution")
     options = ConvertOptions(template_folder=templates, **shared)
-    _check_complexes(args)
     search = search_options(args)
     tasks = make_tasks(
         args.mmcif,

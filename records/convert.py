@@ -128,6 +128,18 @@ def chain_names(task: FileTask, options: ConvertOptions) -> list[str]:
     return chains
 
 
+def searched_chains(task: FileTask, options: ConvertOptions) -> list[str]:
+    """The chains that are to be searched for where they have no alignment.
+
+    Of a complex all its file's proteins.  Raises InputError.
+    """
+    if not options.complexes:
+        return chain_names(task, options)
+    if "" in task.alignments:  # of the whole complex
+        return []
+    return list(_open_entry(task.path).protein_asyms().values())
+
+
 def read_chain(task: FileTask, chain: str, options: ConvertOptions) -> Chain:
     """Read one chain of the task's file.  Raises InputError."""
     if not options.distillation:
@@ -184,8 +196,9 @@ def _evidence(
     for name in names:
         if name in task.search_errors:
             raise InputError("search failed", item=task.search_errors[name])
-    others = "--single-sequence" if options.complexes else "--search or --single-sequence"
-    raise InputError("no alignment for the chain", mend=f"add one, or pass {others}")
+    raise InputError(
+        "no alignment for the chain", mend="add one, or pass --search or --single-sequence"
+    )
 
 
 def _features(

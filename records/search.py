@@ -1,9 +1,10 @@
 """Sequence searches with AlphaFold's programs, flags, limits and file names.
 
-JackHMMER on UniRef90 and MGnify, HHblits on BFD and Uniclust30, HHsearch on PDB70 with
-the UniRef90 alignment (supplement 1.2.2, 1.2.3); beside them MMseqs2 on any sequences
-(``records.mmseqs``).  Every database is optional.  A result
-appears under its name only when the search ended, so what is there is never done again.
+JackHMMER on UniRef90, MGnify and (for pairing chains) UniProt, HHblits on BFD and
+Uniclust30, HHsearch on PDB70 with the UniRef90 alignment (supplement 1.2.2, 1.2.3);
+beside them MMseqs2 on any sequences (``records.mmseqs``).  Every database is optional.
+A result appears under its name only when the search ended, so what is there is never
+done again.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ QUERY_NAME = "query.fasta"
 # DISCREPANCY: DeepMind's published code now keeps 501 of MGnify; the training data had 5,000.
 UNIREF90_MAX_ROWS = 10_000
 MGNIFY_MAX_ROWS = 5_000
+UNIPROT_MAX_ROWS = 50_000  # AlphaFold-Multimer's
 _JACKHMMER = (
     "-N", "1", "-E", "0.0001", "--incE", "0.0001",
     "--F1", "0.0005", "--F2", "0.00005", "--F3", "0.0000005",
@@ -47,9 +49,9 @@ _PACKAGES = {
 class SearchOptions:
     """Databases ('' = do not search it) and resources of one search.
 
-    ``uniref90`` and ``mgnify`` are FASTA files; ``bfd``, ``uniclust30`` and ``pdb70`` are
-    HH-suite prefixes (the path before ``_a3m.ffdata``); ``mmseqs`` is a FASTA file or an
-    MMseqs2 database.  Results go to ``folder``/<chain>.
+    ``uniref90``, ``mgnify`` and ``uniprot`` are FASTA files; ``bfd``, ``uniclust30`` and
+    ``pdb70`` are HH-suite prefixes (the path before ``_a3m.ffdata``); ``mmseqs`` is a FASTA
+    file or an MMseqs2 database.  Results go to ``folder``/<chain>.
     """
 
     folder: str
@@ -61,11 +63,12 @@ class SearchOptions:
     cpu: int = 4  # threads of one program
     timeout: int = 7200  # seconds for one program; for MMseqs2, of each chain of a batch
     mmseqs: str = ""
+    uniprot: str = ""
 
     def needed(self) -> list[str]:
         """The programs that the databases call for."""
         used = {
-            "jackhmmer": self.uniref90 or self.mgnify,
+            "jackhmmer": self.uniref90 or self.mgnify or self.uniprot,
             "hhblits": self.bfd or self.uniclust30,
             "hhsearch": self.pdb70,
             "mmseqs": self.mmseqs,
@@ -79,7 +82,7 @@ def check_search(options: SearchOptions) -> None:
         raise InputError(
             "no database to search",
             item="--search",
-            mend="name --mmseqs, --uniref90, --mgnify, --bfd, --uniclust30 or --pdb70",
+            mend="name --mmseqs, --uniref90, --mgnify, --uniprot, --bfd, --uniclust30 or --pdb70",
         )
     for program in options.needed():
         if shutil.which(program) is None:
@@ -87,7 +90,7 @@ def check_search(options: SearchOptions) -> None:
                 f"program {program} is not on PATH",
                 mend=f"apt-get install {_PACKAGES[program]}",
             )
-    for name in ("uniref90", "mgnify"):
+    for name in ("uniref90", "mgnify", "uniprot"):
         path = getattr(options, name)
         if path and not os.path.isfile(path):
             raise InputError("no such FASTA file", file=path, mend=_get(name))
@@ -201,6 +204,7 @@ def search_sequence(sequence: str, chain: str, options: SearchOptions) -> Path:
         for database, name, limit in (
             (options.uniref90, "uniref90_hits.sto", UNIREF90_MAX_ROWS),
             (options.mgnify, "mgnify_hits.sto", MGNIFY_MAX_ROWS),
+            (options.uniprot, "uniprot_hits.sto", UNIPROT_MAX_ROWS),
         ):
             if database and not (folder / name).exists():
                 command = [

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from records.convert import ConvertOptions, FileTask, chain_names, read_chain
+from records.convert import ConvertOptions, FileTask, read_chain, searched_chains
 from records.errors import InputError
 from records.mmseqs import search_batch
 from records.search import SearchOptions, check_search, search_sequence
@@ -54,7 +54,7 @@ def search_missing(
     wanted: dict[str, list[tuple[int, str]]] = {}  # sequence -> chains
     for number, task in enumerate(tasks):
         try:
-            chains = chain_names(task, convert_options)
+            chains = searched_chains(task, convert_options)
         except InputError:
             continue  # told when it is converted
         for chain in chains:

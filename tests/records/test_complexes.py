@@ -93,11 +93,10 @@ def test_lists_limits_and_rejects(tmp_path):
     assert "written" in manifest(output)["1a7g"]["status"]
 
 
-@pytest.mark.parametrize("other", [["--distillation"], ["--search", "found"]])
-def test_what_does_not_go_together(other, capsys, tmp_path):
-    arguments = ["--mmcif", "x", "--output", str(tmp_path / "out"), "--complexes", *other]
+def test_predicted_complexes_are_not_read_yet(capsys, tmp_path):
+    arguments = ["--mmcif", "x", "--output", str(tmp_path / "out"), "--complexes", "--distillation"]
     assert main(arguments) == 2
-    assert "--complexes" in capsys.readouterr().err
+    assert "--complexes reads deposited" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 

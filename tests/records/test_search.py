@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from records import shards
 from records.cli import main
 from records.errors import InputError
 from records.features import read_evidence
@@ -240,6 +241,26 @@ def test_convert_with_real_searches(tmp_path, databases, capsys):
         for folder in ("out", "again")
     )
     assert first == second
+
+
+@hmmer
+def test_the_chains_of_a_complex_are_searched_with_their_species(tmp_path, databases):
+    """Both chains of uPA with its peptide, for which nothing is found; then cached."""
+    (tmp_path / "chains").write_text("4zhl\n")
+    mini = str(databases / "mini.fasta")
+    arguments = [
+        "--mmcif", str(DEMO / "mmcif"), "--chains", str(tmp_path / "chains"), "--complexes",
+        "--search", str(tmp_path / "found"), "--uniref90", mini, "--uniprot", mini, "--quiet",
+        "--workers", "1", "--output",
+    ]  # fmt: skip
+    assert main([*arguments, str(tmp_path / "out")]) == 0
+    assert sorted(path.name for path in (tmp_path / "found").iterdir()) == ["4zhl_P", "4zhl_U"]
+    (entry,) = shards.read_index(tmp_path / "out" / "train" / "chains-00000.tfrecord")
+    rows, lone = entry["entity_num_uniprot"]
+    assert rows > 200 and lone == 1
+    times = {p: p.stat().st_mtime_ns for p in (tmp_path / "found").rglob("*_hits.*")}
+    assert main([*arguments, str(tmp_path / "again")]) == 0
+    assert times == {p: p.stat().st_mtime_ns for p in (tmp_path / "found").rglob("*_hits.*")}
 
 
 @hmmer
