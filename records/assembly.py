@@ -68,14 +68,7 @@ def read_assembly(entry: Entry, assembly: str, max_chains: int) -> list[PlacedCh
         plan = _asymmetric_unit(entry) if assembly == ASYMMETRIC_UNIT else _plan(entry, assembly)
         names = entry.protein_asyms()
         count = sum(len(_proteins(asyms, names)) * _count(groups) for asyms, groups in plan)
-        if count > max_chains:
-            raise InputError(
-                f"{count} protein chains, more than {max_chains}",
-                item=f"assembly {assembly}",
-                mend="leave it out or raise --max-chains",
-            )
-        if not count:
-            raise InputError("no protein chain", item=f"assembly {assembly}", mend=LEAVE_OUT)
+        check_count(count, max_chains, item=f"assembly {assembly}")
         operators = _operators(entry)
         chains: dict[str, Chain] = {}
         copies: Counter[str] = Counter()
@@ -94,6 +87,19 @@ def read_assembly(entry: Entry, assembly: str, max_chains: int) -> list[PlacedCh
     except InputError as error:
         raise error if error.file else located(error, entry.path) from error
     return placed
+
+
+def check_count(count: int, max_chains: int, file: object = None, item: str | None = None) -> None:
+    """Raises InputError for no chains and for too many."""
+    if count > max_chains:
+        raise InputError(
+            f"{count} protein chains, more than {max_chains}",
+            file=file,
+            item=item,
+            mend="leave it out or raise --max-chains",
+        )
+    if not count:
+        raise InputError("no protein chain", file=file, item=item, mend=LEAVE_OUT)
 
 
 def _asymmetric_unit(entry: Entry) -> list[tuple[list[str], list[str]]]:

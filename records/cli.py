@@ -274,8 +274,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 def make_conversion(args: argparse.Namespace) -> Conversion:
     """Options and tasks of a command line.  Raises InputError."""
-    if args.complexes and args.distillation:
-        raise InputError("--complexes reads deposited structures, --distillation predicted chains")
+    if args.complexes and args.distillation and args.search:
+        raise InputError("predicted complexes are not searched for", mend="give --alignments")
     templates = args.template_mmcif or ""
     if not templates and len(args.mmcif) == 1 and Path(args.mmcif[0]).is_dir():
         templates = args.mmcif[0]

@@ -16,6 +16,7 @@ from records.structure import Chain
 
 # Features of a chain and of the names that its copies have in the file.
 FeaturesOf = Callable[[Chain, Sequence[str]], Mapping[str, Any]]
+CoordinatesOf = Callable[[Chain], Mapping[str, Any]]
 
 
 def by_entity(placed: Sequence[PlacedChain]) -> list[list[PlacedChain]]:
@@ -29,13 +30,19 @@ def by_entity(placed: Sequence[PlacedChain]) -> list[list[PlacedChain]]:
     return list(groups.values())
 
 
-def join(chain_id: str, placed: Sequence[PlacedChain], features_of: FeaturesOf) -> Assembly:
+def join(
+    chain_id: str,
+    placed: Sequence[PlacedChain],
+    features_of: FeaturesOf,
+    coordinates_of: CoordinatesOf = coordinates,
+) -> Assembly:
     """The raw features of an assembly, its chains ordered by entity.
 
     Args:
         chain_id: name of the record.
         placed: the chains.
         features_of: makes the features of a monomer of one chain of each entity.
+        coordinates_of: makes what belongs to the residues of each chain.
     """
     groups = by_entity(placed)
     monomers = []
@@ -46,7 +53,7 @@ def join(chain_id: str, placed: Sequence[PlacedChain], features_of: FeaturesOf) 
             features = {n: v for n, v in features.items() if n not in PAIRING_FEATURES}
         monomers.append(Assembly.of_chain(features))
     ordered = [one for group in groups for one in group]
-    of_chains = [coordinates(one.chain) for one in ordered]
+    of_chains = [coordinates_of(one.chain) for one in ordered]
     return Assembly(
         {
             **monomers[0].features,

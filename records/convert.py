@@ -9,24 +9,31 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 from records import example
-from records.assembly import interfaces, read_assembly
+from records.assembly import (
+    ASYMMETRIC_UNIT,
+    PlacedChain,
+    check_count,
+    interfaces,
+    read_assembly,
+)
 from records.complexes import join, num_shared_species
 from records.errors import InputError
 from records.features import (
     Evidence,
     build_features,
     choose_templates,
+    coordinates,
     read_evidence,
     read_part,
     single_sequence,
 )
-from records.mmcif import Entry, read_bytes
-from records.pdb import read_model
+from records.mmcif import MMCIF_SUFFIXES, Entry, read_bytes
+from records.pdb import read_model, read_models
 from records.sources import AlignmentRef
 from records.structure import LEAVE_OUT, Chain, located
 from records.templates import TemplateLibrary, date_limit
@@ -206,11 +213,11 @@ def _features(
 ) -> dict[str, Any]:
     """The raw features of a chain; ``names`` are those of it and of its copies in the file.
 
-    Whatever is known of one of them by name serves all.
+    Whatever is known of one of them by name, or of the whole complex (''), serves all.
     """
 
     def known(table: Mapping[str, Any]) -> Any:
-        return next((table[name] for name in names if name in table), None)
+        return next((table[name] for name in (*names, "") if name in table), None)
 
     try:
         _check_chain(chain, options)
@@ -258,25 +265,57 @@ def _convert(task: FileTask, name: str, options: ConvertOptions) -> Outcome:
     )
 
 
-def _convert_complex(task: FileTask, options: ConvertOptions) -> Outcome:
-    entry = _open_entry(task.path)
-    placed = read_assembly(entry, options.assembly, options.max_chains)
-    if len(placed) < options.min_chains:
-        raise InputError(
-            "fewer chains than --min-chains", file=task.path, item=f"{len(placed)} chains"
-        )
-    total = sum(one.chain.num_res for one in placed)
+def _placed_chains(task: FileTask, options: ConvertOptions) -> list[PlacedChain]:
+    """The chains of a deposited assembly, or those of a prediction.  Raises InputError."""
+    path = Path(task.path)
+    if not options.distillation:
+        return read_assembly(_open_entry(task.path), options.assembly, options.max_chains)
+    if path.name.lower().endswith(MMCIF_SUFFIXES):
+        placed = read_assembly(Entry(path), ASYMMETRIC_UNIT, options.max_chains)
+    else:
+        chains = read_models(path, read_bytes(path).decode("latin-1"), task.name)
+        check_count(len(chains), options.max_chains, path)
+        placed = [PlacedChain(name, name, chain) for name, chain in chains.items()]
+    # A prediction was never released: its file's date says nothing about templates.
+    return [
+        replace(one, chain=replace(one.chain, release_date="", resolution=0.0)) for one in placed
+    ]
+
+
+def _check_complex(chains: Sequence[Chain], options: ConvertOptions) -> None:
+    if len(chains) < options.min_chains:
+        raise InputError("fewer chains than --min-chains", item=f"{len(chains)} chains")
+    total = sum(chain.num_res for chain in chains)
     if total < options.min_length:
-        raise InputError("shorter than --min-length", file=task.path, item=f"{total} residues")
+        raise InputError("shorter than --min-length", item=f"{total} residues")
     if options.max_length and total > options.max_length:
-        raise InputError("longer than --max-length", file=task.path, item=f"{total} residues")
-    # Lengths are those of the whole complex.
-    of_chains = replace(options, min_length=1, max_length=0)
+        raise InputError("longer than --max-length", item=f"{total} residues")
+    if options.distillation:
+        mean = sum(float(chain.b_factor.sum()) for chain in chains) / total
+        if mean < options.min_mean_confidence:
+            raise InputError("mean confidence too low", item=f"{mean:.1f}")
+
+
+def _convert_complex(task: FileTask, options: ConvertOptions) -> Outcome:
+    placed = _placed_chains(task, options)
+    try:
+        _check_complex([one.chain for one in placed], options)
+    except InputError as error:
+        raise located(error, task.path) from error
+    # These limits are those of the whole complex.
+    of_chains = replace(options, min_length=1, max_length=0, min_mean_confidence=0.0)
     assembly = join(
-        task.name, placed, lambda chain, names: _features(task, chain, names, of_chains)
+        task.name,
+        placed,
+        lambda chain, names: _features(task, chain, names, of_chains),
+        partial(
+            coordinates,
+            distillation=options.distillation,
+            min_residue_confidence=options.min_residue_confidence,
+        ),
     )
-    late = options.validation_from and entry.release_date >= options.validation_from
-    chosen = task.validation & {task.name, *(one.source for one in placed)}
+    late = options.validation_from and placed[0].chain.release_date >= options.validation_from
+    chosen = task.validation & {task.name, "", *(one.source for one in placed)}
     return Outcome(
         chain_id=task.name,
         split=VALIDATION if late or chosen else TRAIN,

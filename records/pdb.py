@@ -61,28 +61,36 @@ def residues_to_arrays(
         raise located(error, file) from error
 
 
-def read_model(path: Path, text: str, name: str) -> Chain:
-    """A predicted structure: its single protein chain.
+def read_models(path: Path, text: str, name: str) -> dict[str, Chain]:
+    """The protein chains of a predicted structure, by their names in the file.
 
     The sequence is what the atoms say (a prediction has every residue), SEQRES is not
     needed; B-factors are the per-residue confidence.  Raises InputError.
     """
-    chains: dict[str, list[gemmi.Residue]] = {}
+    parts: dict[str, list[gemmi.Residue]] = {}
     for part, residues in read_chains(text, path, unknown=True):
-        chains.setdefault(part, []).extend(residues)
+        parts.setdefault(part, []).extend(residues)
+    chains = {}
+    for part, residues in parts.items():
+        # Microheterogeneity would repeat a number with another name; a prediction has none.
+        sequence, positions, mask, b_factor = residues_to_arrays(residues, path)
+        unknown = tuple(
+            f"{residue.name} {residue.seqid}"
+            for residue, letter in zip(residues, sequence, strict=True)
+            if letter == "X"
+        )
+        chains[part] = Chain(name, sequence, positions, mask, b_factor, unknown=unknown)
+    return chains
+
+
+def read_model(path: Path, text: str, name: str) -> Chain:
+    """A predicted structure: its single protein chain.  Raises InputError."""
+    chains = read_models(path, text, name)
     if len(chains) != 1:
         raise InputError(
             f"{len(chains)} protein chains, not one",
             file=path,
             item=" ".join(sorted(chains)) or None,
-            mend="a predicted structure holds one chain",
+            mend="a predicted structure holds one chain; of a complex, pass --complexes",
         )
-    (residues,) = chains.values()
-    # Microheterogeneity would repeat a number with another name; a prediction has none.
-    sequence, positions, mask, b_factor = residues_to_arrays(residues, path)
-    unknown = tuple(
-        f"{residue.name} {residue.seqid}"
-        for residue, letter in zip(residues, sequence, strict=True)
-        if letter == "X"
-    )
-    return Chain(name, sequence, positions, mask, b_factor, unknown=unknown)
+    return next(iter(chains.values()))

@@ -138,7 +138,7 @@ def make_tasks(
     wanted = read_chain_list(chains) if chains else None
     validation = frozenset(read_chain_list(validation_chains) if validation_chains else ())
     if distillation:
-        return _model_tasks(files, refs, sizes, wanted, validation)
+        return _model_tasks(files, refs, sizes, wanted, validation, complexes)
     if complexes:
         wanted = None if wanted is None else [_chain_of_entry(name) for name in wanted]
         validation = frozenset(map(_chain_of_entry, validation))
@@ -171,8 +171,10 @@ def _model_tasks(
     sizes: Mapping[str, int],
     wanted: Sequence[str] | None,
     validation: frozenset[str],
+    complexes: bool,
 ) -> list[FileTask]:
     tasks = []
+    refs_of = _by_entry(refs) if complexes else {}  # by chain
     path_of, ref_of, size_of = AnyCase(files), AnyCase(refs), AnyCase(sizes)
     for name in sorted(files if wanted is None else wanted):
         # AlphaFold DB: AF-P69905-F1-model_v4 has its alignment under any of these.
@@ -186,7 +188,10 @@ def _model_tasks(
                 path=str(path_of.get(name) or f"{name} (not given)"),
                 name=name,
                 chains=("",),
-                alignments={} if ref is None else {"": ref},
+                alignments={
+                    **refs_of.get(name.lower(), {}),
+                    **({} if ref is None else {"": ref}),
+                },
                 cluster_sizes={} if size is None else {"": size},
                 validation=frozenset([""] if name in validation else ()),
             )

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from conversions import convert, entry_of, manifest, records_of
+from conversions import DEMO, convert, entry_of, manifest, records_of
 from synthetic import chain as raw_chain
 from synthetic import data_of
 
@@ -93,11 +93,63 @@ def test_lists_limits_and_rejects(tmp_path):
     assert "written" in manifest(output)["1a7g"]["status"]
 
 
-def test_predicted_complexes_are_not_read_yet(capsys, tmp_path):
-    arguments = ["--mmcif", "x", "--output", str(tmp_path / "out"), "--complexes", "--distillation"]
-    assert main(arguments) == 2
-    assert "--complexes reads deposited" in capsys.readouterr().err
-    assert not list(tmp_path.iterdir())
+def predicted(name, confidences, chains="AB"):
+    """A PDB file of glycines, the same in each chain but for the last chain's last residue."""
+    lines = []
+    for number, chain in enumerate(chains):
+        for n, confidence in enumerate(confidences):
+            last = number == len(chains) - 1 and n == len(confidences) - 1
+            for atom, x in (("N", 0.0), ("CA", 1.4), ("C", 2.8)):
+                lines.append(
+                    f"ATOM  {len(lines) + 1:5d}  {atom:<3s} {'ALA' if last else 'GLY'} {chain}"
+                    f"{n + 1:4d}    {x + 4 * number:8.3f}{3.8 * n:8.3f}{0.0:8.3f}{1.0:6.2f}"
+                    f"{confidence:6.2f}          {atom[0]:>2s}"
+                )
+    name.write_text("\n".join([*lines, "END\n"]))
+
+
+def test_predicted_complexes(tmp_path):
+    models = tmp_path / "models"
+    models.mkdir()
+    predicted(models / "P1_P2.pdb", [90, 50, 51])
+    predicted(models / "unsure.pdb", [20, 30, 40])
+    predicted(models / "many.pdb", [90, 90, 90], "ABC")
+    alignments = tmp_path / "alignments"
+    alignments.mkdir()
+    (alignments / "P1_P2.a3m").write_text("#3,3\t1,1\n>101\t102\nGGGGGA\n>a\tb\nAAAGGG\n")
+    output = tmp_path / "out"
+    arguments = [
+        "--mmcif", str(models), "--alignments", str(alignments), "--distillation", "--complexes",
+        "--min-mean-confidence", "50", "--max-chains", "2", "--output", str(output), "--quiet",
+    ]  # fmt: skip
+    assert main(arguments) == 0
+    (found,) = assemblies_of(output).values()
+    assert found.features["chain_id"] == "P1_P2" and found.entity_id == (1, 2)
+    assert found.features["is_distillation"] == 1 and found.features["release_date"] == ""
+    assert found.features["confidence"].tolist() == [90.0, 50.0, 51.0] * 2
+    assert found.features["all_atom_mask"].sum(-1).tolist() == [3, 0, 3] * 2
+    assert [len(entity["uniprot_msa"]) for entity in found.entities] == [2, 2]
+    lines = manifest(output)
+    assert "many.pdb: 3 protein chains, more than 2" in lines["many"]["reason"]
+    assert "unsure.pdb: 30.0: mean confidence too low" in lines["unsure"]["reason"]
+    # The same residue of both, 1.2 Å apart, and its neighbours along the chain.
+    assert lines["P1_P2"]["interfaces"] == [["A", "B", 3 + 4, 0]]
+    assert main([*arguments, "--search", str(tmp_path / "found")]) == 2
+
+
+def test_a_predicted_complex_in_mmcif(tmp_path):
+    """The deposited dimer of 4zhl serves: its chains as they are, its date and resolution not."""
+    source = str(DEMO / "mmcif" / "4zhl.cif.gz")
+    output = convert(
+        tmp_path / "out", "--mmcif", source, "--complexes", "--distillation", "--single-sequence",
+        "--min-residue-confidence", "0",
+    )  # fmt: skip
+    (found,) = assemblies_of(output).values()
+    assert found.features["chain_names"] == ["U", "P"]
+    assert found.features["release_date"] == "" and found.features["resolution"] == 0.0
+    b_factors = [entry_of("4zhl").chain(name).b_factor for name in "UP"]
+    expected = np.minimum(np.concatenate(b_factors), 100.0)
+    np.testing.assert_array_equal(found.features["confidence"], expected)
 
 
 def test_copies_keep_their_own_observed_residues_and_stand_together():
