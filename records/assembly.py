@@ -25,6 +25,7 @@ ASYMMETRIC_UNIT = "asym"
 CONTACT = 5.0  # Å between any two atoms: DockQ's native contacts
 _BURIED_RADIUS, _BURIED_NEIGHBOURS = 10.0, 16  # Å between Cβ, residues within it
 _BRACKET = re.compile(r"\(([^()]+)\)")
+_SPAN = re.compile(r"([0-9]{1,12})-([0-9]{1,12})")
 _BLOCK = 1 << 22  # distances at a time
 
 
@@ -151,8 +152,8 @@ def _brackets(expression: str) -> list[str]:
 
 
 def _range(item: str) -> tuple[int, int] | None:
-    first, dash, last = item.partition("-")
-    return (int(first), int(last)) if dash and first.isdigit() and last.isdigit() else None
+    found = _SPAN.fullmatch(item)
+    return (int(found[1]), int(found[2])) if found else None
 
 
 def _count(brackets: Sequence[str]) -> int:
@@ -201,7 +202,7 @@ def _product(
     rotation, translation = np.eye(3), np.zeros(3)
     for step in reversed(steps):
         if step not in operators:
-            raise InputError("no such operator in the file", item=f"operator {step}", mend=AGAIN)
+            raise InputError("no such operator in the file", item=f"operator {step[:20]}", mend=AGAIN)
         by, to = operators[step]
         rotation, translation = by @ rotation, by @ translation + to
     return rotation, translation

@@ -109,6 +109,8 @@ def test_of_two_operators_the_last_acts_first():
         (expressed("(1-60)(1-60)"), "3600 protein chains, more than 20.*--max-chains"),
         (expressed("1-99999999999"), "99999999999 protein chains"),
         (expressed("3-1"), "no protein chain"),
+        (expressed("1-" + "9" * 5000), "no such operator"),
+        (expressed("1-²"), "no such operator"),
         (expressed("1,7"), "operator 7: no such operator"),
         (expressed("(1,2"), "not a list of operators"),
         (expressed("(1)2(2)"), "not a list of operators"),

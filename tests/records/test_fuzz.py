@@ -20,12 +20,14 @@ from synthetic import data_of
 from records import convert as convert_module
 from records import engine, example, shards
 from records import features as features_module
+from records.assembly import read_assembly
 from records.convert import ConvertOptions, convert_chain, convert_file
 from records.errors import InputError
 from records.features_pickle import read_features
 from records.hhr import parse_hhr
 from records.mmcif import Entry
 from records.msa import parse, stockholm_to_a3m
+from records.pairing import part_of, read_pairs
 from records.pdb import read_model
 from records.search import truncate_stockholm
 from records.sources import read_database_index
@@ -43,6 +45,11 @@ MMCIF = bundled("mmcif/1ubq.cif.gz")
 STOCKHOLM = bundled("alignments/1lcd_A/uniref90_hits.sto.gz")
 HHR = bundled("alignments/1gbt_A/pdb70_hits.hhr.gz")
 A3M = stockholm_to_a3m(STOCKHOLM)
+DIMER = bundled("mmcif/1a7g.cif.gz")
+LCD = Entry(DEMO / "mmcif" / "1lcd.cif.gz").chain("A").sequence
+COLABFOLD = b"#3,2\t1,1\n>101\t102\nACDEF\n" + b"".join(
+    b">p%d\tq%d\nACaDEF\n>u\nA-D--\n>v\n---EF\n" % (n, n) for n in range(9)
+)
 PICKLE = pickle.dumps(
     {
         "msa": np.zeros([3, 5], np.int32),
@@ -121,6 +128,33 @@ def test_mmcif(damaged):
                 assert np.isfinite(chain.positions).all()
                 assert chain.positions.shape == (chain.num_res, 37, 3)
                 assert not chain.positions[chain.mask == 0].any()
+
+
+@given(damages)
+@fuzzed
+def test_assemblies(damaged):
+    """Only the list of assemblies and their operators is damaged."""
+    start = DIMER.index(b"_pdbx_struct_assembly_gen.")
+    end = DIMER.index(b"\n#", DIMER.index(b"_pdbx_struct_oper_list.id"))
+    text = DIMER[:start] + damage(DIMER[start:end], *damaged) + DIMER[end:]
+    entry = tolerate(Entry, Path("1a7g.cif"), text)
+    if entry is not None:
+        placed = tolerate(read_assembly, entry, "1", 4) or ()
+        assert len(placed) <= 4
+        for one in placed:
+            assert np.isfinite(one.chain.positions).all()
+            assert not one.chain.positions[one.chain.mask == 0].any()
+
+
+@given(damages, st.booleans())
+@fuzzed
+def test_rows_to_pair(damaged, stockholm):
+    tolerate(read_pairs, [("x", damage(STOCKHOLM if stockholm else A3M, *damaged))], LCD)
+    found = tolerate(part_of, damage(COLABFOLD, *damaged), "EF", "x")
+    if found is not None:
+        alignment, pairs = found
+        assert alignment.msa.shape[1] == pairs.msa.shape[1] == 2
+        assert len(pairs.species) == len(pairs.msa) == len(pairs.deletions)
 
 
 @given(damages, st.booleans())
