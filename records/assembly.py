@@ -202,7 +202,9 @@ def _product(
     rotation, translation = np.eye(3), np.zeros(3)
     for step in reversed(steps):
         if step not in operators:
-            raise InputError("no such operator in the file", item=f"operator {step[:20]}", mend=AGAIN)
+            raise InputError(
+                "no such operator in the file", item=f"operator {step[:20]}", mend=AGAIN
+            )
         by, to = operators[step]
         rotation, translation = by @ rotation, by @ translation + to
     return rotation, translation
