@@ -216,7 +216,7 @@ def _record_set(folder: Path) -> RecordSet:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point.  0: done; 2: bad input."""
+    """Entry point.  0: done; 2: bad input; 130: interrupted."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("weights", help="a run folder, a checkpoint, an .npz, or 'none': baselines alone")
@@ -255,6 +255,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("interrupted: nothing is written", file=sys.stderr)
+        return 130
     for line in summary_lines(found):
         print(line)
     return 0
