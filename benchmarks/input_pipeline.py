@@ -158,15 +158,12 @@ def stages(config: Any) -> dict[str, float]:
     recipe = Recipe.training(config, NUM_RECYCLE)
     passes, size = recipe.num_passes, config.crop_size
     reader = pipeline.TrainingReader(config, num_recycle=NUM_RECYCLE, global_batch_size=1, seed=0)
-    source, record = reader.schedule.record(0)
-    records = reader.schedule.sets[source]
-    choices = reader.choose(0, source, record)
-    decoded = records.read(record, hits=choices.hits)
-    raw = {name: tf.constant(value) for name, value in reader.read(0).items()}
+    choices = next(iter(reader.chosen(0, (1, 0, 1))))
+    raw = reader.read(choices)
     key = keys.key(0, raw["position"])
     cost: dict[str, float] = {}
 
-    def clock(name: str, function: Callable[..., Any], *arguments: Any, times: int = 1) -> Any:
+    def clock(name: str, function: Callable[..., Any], *arguments: Any, times: float = 1) -> Any:
         for _ in range(3):
             result = function(*arguments)
         best = np.inf
@@ -177,12 +174,12 @@ def stages(config: Any) -> dict[str, float]:
         cost[name] = best * times
         return result
 
-    def graph(name: str, function: Callable[..., Any], *arguments: Any, times: int = 1) -> Any:
+    def graph(name: str, function: Callable[..., Any], *arguments: Any, times: float = 1) -> Any:
         return clock(name, tf.function(function, autograph=False), *arguments, times=times)
 
-    clock("choose", lambda: reader.choose(0, *reader.schedule.record(0)))
-    clock("read, check, inflate", lambda: records.read(record, hits=choices.hits))
-    clock("letter order, crop", lambda: pipeline.raw_example(decoded, choices))
+    many = [tf.repeat(choices[name], 64) for name in ("position", "number")]
+    graph("choose", reader.choose, *many, times=1 / 64)
+    graph("read, check, inflate, crop", reader.read, choices)
     full, deletions = raw["msa"], raw["deletion_matrix"]
 
     def rows(full: Any) -> Any:
@@ -207,11 +204,16 @@ def stages(config: Any) -> dict[str, float]:
         full,
         times=passes,
     )
-    arrays = masked.numpy(), others.numpy()
-    assigned = clock("cluster assignment", clusters.assign, *arrays, times=passes)
-    window = slice(choices.crop_start, choices.crop_start + choices.crop_size)
+    assigned = graph(
+        "cluster assignment",
+        lambda *x: clusters.assign(*x, num_centres=recipe.num_centres),
+        masked,
+        others,
+        times=passes,
+    )
+    window = slice(raw["crop_start"], raw["crop_start"] + raw["crop_size"])
     cut = [masked[:, window], tf.gather(deletions[:, window], centre_rows)]
-    cut += [others[:, window], tf.gather(deletions[:, window], rest), tf.constant(assigned)]
+    cut += [others[:, window], tf.gather(deletions[:, window], rest), assigned]
     profile, mean = graph(
         "cluster profiles",
         lambda *x: clusters.summarize(*x, num_centres=recipe.num_centres, num_res=size),
@@ -243,11 +245,11 @@ def stages(config: Any) -> dict[str, float]:
     rest_of_graph = cost.pop("whole graph") - sum(cost[name] for name in inside)
     cost["pad, stack, repeat"] = max(0.0, rest_of_graph)
     if len(rest):
-        cost["(one-hot product instead)"] = dense_assignment(arrays) * passes
+        cost["(one-hot product instead)"] = dense_assignment(masked, others) * passes
     return cost
 
 
-def dense_assignment(arrays: tuple[np.ndarray, np.ndarray]) -> float:
+def dense_assignment(centres: Any, rows: Any) -> float:
     """Processor seconds of the assignment as the product of one-hot encodings."""
     import tensorflow as tf
 
@@ -257,7 +259,6 @@ def dense_assignment(arrays: tuple[np.ndarray, np.ndarray]) -> float:
         b = tf.reshape(tf.one_hot(centres, 23)[..., :21], [tf.shape(centres)[0], -1])
         return tf.argmax(tf.matmul(a, b, transpose_b=True), axis=1)
 
-    centres, rows = (tf.constant(array) for array in arrays)
     best = np.inf
     for _ in range(3):
         start = time.process_time()

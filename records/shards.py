@@ -252,6 +252,34 @@ def read_record(shard: str | os.PathLike, offset: int, length: int) -> bytes:
     return data
 
 
+def false_claims(
+    shard: str | os.PathLike, entries: Sequence[Mapping[str, Any]]
+) -> dict[int, CorruptRecordError]:
+    """The records that claim, with a checksum that holds, another length than the index says.
+
+    A reader that does not know the index takes the memory that a record claims before it finds
+    that there is not so much to read.  Twelve bytes of each record are read here; on a store,
+    where each would be a request, they are not.
+    """
+    found: dict[int, CorruptRecordError] = {}
+    if paths.is_url(shard):
+        return found
+    with open(shard, "rb") as file:
+        for number, entry in enumerate(entries):
+            header = os.pread(file.fileno(), _HEADER, entry["offset"])
+            if len(header) < _HEADER:
+                continue
+            length, crc = struct.unpack("<QI", header)
+            if length != entry["length"] and masked_crc(header[:8]) == crc:
+                found[number] = CorruptRecordError(
+                    f"claims {length} bytes, the index says {entry['length']}",
+                    file=shard,
+                    item=entry["chain_id"],
+                    mend=f"delete {index_path(shard)}; if that does not help, {_MEND}",
+                )
+    return found
+
+
 def read_index(shard: str | os.PathLike) -> list[dict[str, Any]]:
     """One entry per record: its index line, read from the index or, where that
     is missing or does not fit the shard, from the records themselves.

@@ -17,13 +17,20 @@ def _by_definition(centres, rows):
     return same.sum(axis=-1).argmax(axis=1)
 
 
+def _assign(centres, rows, num_centres=None):
+    """As in a data set's graph."""
+    count = num_centres or len(centres)
+    graph = tf.function(lambda *x: clusters.assign(*x, num_centres=count), autograph=False)
+    return graph(tf.constant(centres), tf.constant(rows)).numpy()
+
+
 def _letters(golden, name):
     return golden[f"in/{name}"].astype(np.uint8)
 
 
 def test_assignment_is_deepminds():
     golden = np.load(GOLDEN)
-    assigned = clusters.assign(_letters(golden, "msa"), _letters(golden, "extra_msa"))
+    assigned = _assign(_letters(golden, "msa"), _letters(golden, "extra_msa"))
     np.testing.assert_array_equal(assigned, golden["out/extra_cluster_assignment"])
 
 
@@ -53,31 +60,43 @@ def test_assignment_by_definition(num_centres, num_rows, num_res, num_letters):
     centres[rng.random(centres.shape) < 0.1] = 22
     centres[rng.random(centres.shape) < 0.1] = 21
     rows[rng.random(rows.shape) < 0.2] = 21
-    np.testing.assert_array_equal(clusters.assign(centres, rows), _by_definition(centres, rows))
+    np.testing.assert_array_equal(_assign(centres, rows), _by_definition(centres, rows))
 
 
-def test_more_rows_than_a_chunk(monkeypatch):
-    monkeypatch.setattr(clusters, "_CHUNK_ROWS", 16)
+@pytest.mark.parametrize("size", [(16, 53, 30), (20, 512, 32), (9, 513, 33)])
+def test_blocks_of_rows_and_columns_join(size):
+    num_centres, num_rows, num_res = size
     rng = np.random.default_rng(0)
-    centres = rng.integers(0, 22, (20, 30)).astype(np.uint8)
-    rows = rng.integers(0, 22, (53, 30)).astype(np.uint8)
-    np.testing.assert_array_equal(clusters.assign(centres, rows), _by_definition(centres, rows))
+    centres = rng.integers(0, 23, (num_centres, num_res)).astype(np.uint8)
+    rows = rng.integers(0, 22, (num_rows, num_res)).astype(np.uint8)
+    np.testing.assert_array_equal(_assign(centres, rows), _by_definition(centres, rows))
+    more = _assign(centres, rows, num_centres=num_centres + 7)
+    np.testing.assert_array_equal(more, _by_definition(centres, rows))
+
+
+def test_more_columns_than_a_byte_counts():
+    """Rows that agree in 300, 280 and 1000 columns."""
+    centres = np.zeros((3, 1000), np.uint8)
+    centres[0, 300:], centres[1, 280:] = 21, 1
+    rows = np.zeros((2, 1000), np.uint8)
+    rows[1, 280:] = 1
+    assert _assign(centres, rows).tolist() == [2, 1]
 
 
 def test_gaps_and_masks_never_agree():
     centres = np.array([[21, 21, 21, 1], [22, 22, 2, 3]], np.uint8)
     rows = np.array([[21, 21, 21, 3], [21, 21, 21, 21]], np.uint8)
-    assert clusters.assign(centres, rows).tolist() == [1, 0]  # nothing agrees: the first
+    assert _assign(centres, rows).tolist() == [1, 0]  # nothing agrees: the first
 
 
 def test_unknown_residues_do_agree():
     centres = np.array([[0, 0], [20, 1]], np.uint8)
-    assert clusters.assign(centres, np.array([[20, 5]], np.uint8)).tolist() == [1]
+    assert _assign(centres, np.array([[20, 5]], np.uint8)).tolist() == [1]
 
 
 def test_no_rows():
     centres = np.zeros((3, 5), np.uint8)
-    assert clusters.assign(centres, np.zeros((0, 5), np.uint8)).shape == (0,)
+    assert _assign(centres, np.zeros((0, 5), np.uint8)).shape == (0,)
     profile, deletion_mean = clusters.summarize(
         tf.constant(centres),
         tf.constant(centres),

@@ -1,6 +1,7 @@
 """Draws depend on seed, position, pass and purpose, and on nothing else."""
 
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from tffold.data import keys
@@ -41,20 +42,24 @@ def test_graph_and_eager_draw_the_same():
     )
 
 
-def test_numpy_draws_are_the_philox_bits():
-    """The doubles are Philox's 64-bit words over 2^11: fixed for every version of NumPy."""
-    drawn = keys.generator(7, 9, Draw.CHOICES, 3).random(4)
-    bits = np.random.Philox(key=7, counter=[0, 3, 9, int(Draw.CHOICES)]).random_raw(4)
-    np.testing.assert_array_equal(drawn, (bits >> np.uint64(11)) * 2.0**-53)
-    assert drawn[0] != keys.generator(7, 10, Draw.CHOICES, 3).random()
-    assert keys.generator(-1, 0, Draw.CHOICES).random() < 1.0  # any int is a seed
+@pytest.mark.parametrize(
+    ("seed", "position", "draw", "index", "count"),
+    [(7, 9, 4, 3, 5), (-1, 2**40, 1, 0, 8), (0, 0, 0, 1, 3), (2**63 - 1, 5, 12, 99, 130)],
+)
+def test_doubles_are_numpys_philox(seed, position, draw, index, count):
+    philox = np.random.Philox(key=seed % 2**64, counter=[0, index, position, draw])
+    graph = tf.function(lambda positions: keys.doubles(count, seed, positions, draw, index))
+    drawn = graph(tf.constant([position, 3], tf.int64))
+    assert drawn.shape == (2, count)
+    np.testing.assert_array_equal(drawn[0], np.random.Generator(philox).random(count))
 
 
-def test_uniform_integer_includes_both_ends_evenly():
-    random = keys.generator(0, 0, Draw.CHOICES)
-    drawn = np.bincount([keys.uniform_integer(random, 2, 5) for _ in range(8000)], minlength=7)
-    assert drawn[[0, 1, 6]].sum() == 0
-    np.testing.assert_allclose(drawn[2:6] / 8000, 0.25, atol=0.02)
+def test_integer_includes_both_ends_evenly():
+    uniform = keys.doubles(8000, 0, tf.constant(0), Draw.CHOICES)
+    drawn = np.bincount(keys.integer(uniform, 3), minlength=5)
+    assert drawn[4] == 0
+    np.testing.assert_allclose(drawn[:4] / 8000, 0.25, atol=0.02)
+    assert keys.integer(tf.constant(1 - 2.0**-53, tf.float64), 2**31 - 2) == 2**31 - 2
 
 
 def test_permutation_is_one_and_uniform():

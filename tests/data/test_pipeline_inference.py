@@ -50,17 +50,20 @@ def test_validation_in_batches_of_crops(config):
         pipeline.validation_dataset(config, num_recycle=0, batch_size=3)
 
 
-def test_validation_skips_damage(config, damaged):
+def test_validation_skips_damage_or_stops(config, damaged):
     skipping = dataclasses.replace(config, validation=[str(damaged)], on_corrupt="skip")
     elements = list(pipeline.validation_dataset(skipping, num_recycle=0))
     assert [e["chain_id"].numpy()[0] for e in elements] == [b"long_A"]
+    stopping = dataclasses.replace(skipping, on_corrupt="raise")
+    with pytest.raises(Exception, match=r"InputError: .*bad\.tfrecord: mid_A"):
+        list(pipeline.validation_dataset(stopping, num_recycle=0))
 
 
 @pytest.mark.parametrize(
     ("num_res", "size"), [(1, 16), (16, 16), (17, 32), (48, 48), (49, 96), (100, 144)]
 )
 def test_size_buckets(num_res, size):
-    assert pipeline.padded_size(num_res, [32, 16, 48]) == size
+    assert pipeline.padded_size(tf.constant(num_res), [32, 16, 48]) == size
 
 
 def test_inference_example_needs_no_structure_and_no_templates(config):

@@ -5,11 +5,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from pipelines import OPEN
 
 from records.errors import InputError
 from tffold.config import FilterConfig
-from tffold.data import keys, sampling
+from tffold.data import sampling
+from tffold.data.keys import Draw
 from tffold.data.sampling import Epochs, Schedule, acceptance, passes
 
 
@@ -73,13 +75,39 @@ def test_acceptance_is_length_rule_times_cluster_weight():
     np.testing.assert_allclose(acceptance(records, by_length), [0.5, 0.5, 0.75, 1.0, 1.0, 0.0])
 
 
+def _records(epochs, rank, count):
+    return [int(record) for record in epochs.records(rank).take(count)]
+
+
 def test_records_are_drawn_as_often_as_accepted():
     probability = np.array([0.5, 0.75, 1.0, 0.125, 0.0])
-    epochs = Epochs(3, 0, probability)
-    drawn = np.bincount([epochs.record(rank) for rank in range(20_000)], minlength=5) / 20_000
+    drawn = np.bincount(_records(Epochs(3, 0, probability), 0, 20_000), minlength=5) / 20_000
     expected = probability / probability.sum()
     sigma = np.sqrt(expected * (1 - expected) / 20_000)
     assert (np.abs(drawn - expected) < 4.5 * sigma + 1e-12).all()
+
+
+def _by_definition(seed, source, probability, block):
+    """The records of one block, with NumPy's generator."""
+    shape = (max(1, 2**16 // len(probability)), len(probability))
+
+    def draws(draw):
+        philox = np.random.Philox(key=seed, counter=[0, source, block, int(draw)])
+        return np.random.Generator(philox).random(shape)
+
+    accepted = draws(Draw.ACCEPTANCE) < probability
+    order = np.argsort(draws(Draw.SHUFFLE), axis=1, kind="stable")
+    return order[np.take_along_axis(accepted, order, axis=1)]
+
+
+@pytest.mark.parametrize("count", [3, 70_000])
+def test_blocks_are_as_defined_and_follow_each_other(count):
+    probability = np.linspace(0.2, 0.9, count)
+    blocks = [_by_definition(4, 1, probability, block) for block in range(3)]
+    epochs = Epochs(4, 1, probability)
+    rank = len(blocks[0]) + len(blocks[1]) - 5
+    expected = np.concatenate([blocks[1][-5:], blocks[2][:50]])
+    assert _records(epochs, rank, 55) == expected.tolist()
 
 
 @pytest.mark.parametrize("count", [7, 200_000])
@@ -87,28 +115,25 @@ def test_an_epoch_uses_each_record_once_in_an_order_of_its_own(count):
     """Small sets are drawn many epochs to a block, large ones an epoch to a block."""
     epochs = Epochs(0, 0, np.ones(count))
     size = min(count, 5000)
-    first = [epochs.record(rank) for rank in range(size)]
-    second = [epochs.record(count + rank) for rank in range(size)]
+    first, second = _records(epochs, 0, size), _records(epochs, count, size)
     assert len(set(first)) == len(set(second)) == size
     assert first != second and first != sorted(first)
     if count == 7:
-        orders = {tuple(epochs.record(7 * e + i) for i in range(7)) for e in range(200)}
-        assert all(sorted(order) == list(range(7)) for order in orders) and len(orders) > 150
+        orders = np.reshape(_records(epochs, 0, 7 * 200), [200, 7])
+        assert (np.sort(orders, axis=1) == np.arange(7)).all()
+        assert len(np.unique(orders, axis=0)) > 150
 
 
 def test_order_of_asking_does_not_matter():
     probability = np.linspace(0.1, 1.0, 30)
     forward = Epochs(5, 0, probability)
     ranks = [0, 3, 40_000, 900_000, 17, 123_456, 900_001]
-    expected = {rank: forward.record(rank) for rank in sorted(ranks)}
+    expected = {rank: _records(forward, rank, 1) for rank in sorted(ranks)}
     fresh = Epochs(5, 0, probability)
-    assert {rank: fresh.record(rank) for rank in ranks} == expected
-    assert [Epochs(6, 0, probability).record(rank) for rank in range(50)] != [
-        forward.record(rank) for rank in range(50)
-    ]
-    assert [Epochs(5, 1, probability).record(rank) for rank in range(50)] != [
-        forward.record(rank) for rank in range(50)
-    ]
+    assert {rank: _records(fresh, rank, 1) for rank in ranks} == expected
+    assert _records(forward, 0, 18)[17:] == expected[17]
+    assert _records(Epochs(6, 0, probability), 0, 50) != _records(forward, 0, 50)
+    assert _records(Epochs(5, 1, probability), 0, 50) != _records(forward, 0, 50)
 
 
 def _schedule(share=0.75, seed=0, predicted=True, rules=(OPEN, OPEN)):
@@ -116,9 +141,12 @@ def _schedule(share=0.75, seed=0, predicted=True, rules=(OPEN, OPEN)):
     return Schedule(sets, rules, distillation_probability=share, seed=seed)
 
 
+def _numbers(schedule, position, count):
+    return np.array([int(number) for number in schedule.numbers(position).take(count)])
+
+
 def test_mix_of_sources():
-    schedule = _schedule()
-    sources = np.array([schedule.source(position)[0] for position in range(20_000)])
+    sources = _numbers(_schedule(), 0, 20_000) >= 50
     sigma = np.sqrt(0.75 * 0.25 / 20_000)
     assert abs(sources.mean() - 0.75) < 4.5 * sigma
     # Independent from position to position.
@@ -127,36 +155,45 @@ def test_mix_of_sources():
 
 def test_each_source_is_walked_without_gaps():
     schedule = _schedule()
-    ranks = {0: [], 1: []}
-    for position in range(3000):
-        source, rank = schedule.source(position)
-        ranks[source].append(rank)
-    assert ranks[0] == list(range(len(ranks[0])))
-    assert ranks[1] == list(range(len(ranks[1])))
+    numbers = _numbers(schedule, 0, 3000)
+    experimental, predicted = numbers[numbers < 50], numbers[numbers >= 50]
+    assert experimental.tolist() == _records(Epochs(0, 0, np.ones(50)), 0, len(experimental))
+    drawn = Epochs(0, 1, np.ones(70)).records(0).take(len(predicted))
+    assert (predicted - 50).tolist() == [int(record) for record in drawn]
+    # From a place in the middle, and from another block, it goes on the same.
+    np.testing.assert_array_equal(_numbers(_schedule(), 1234, 300), numbers[1234:1534])
+    far = _numbers(schedule, 65_536 - 10, 20)
+    np.testing.assert_array_equal(_numbers(_schedule(), 65_536, 10), far[10:])
 
 
 def test_one_source_alone_is_all():
-    assert {_schedule(predicted=False).record(position)[0] for position in range(200)} == {0}
+    assert set(_numbers(_schedule(predicted=False), 0, 200)) == set(range(50))
     only = Schedule([None, columns(4)], (OPEN, OPEN), distillation_probability=0.75, seed=0)
-    assert {only.record(position)[0] for position in range(200)} == {1}
+    assert set(_numbers(only, 0, 200)) == set(range(4))
 
 
 def test_seeking_takes_no_walk(monkeypatch):
     """Position ten million of a set as small as the demo's, and of one as large as the PDB."""
-    generators = []
-
-    def counted(*arguments):
-        generators.append(arguments)
-        return keys.generator(*arguments)
-
-    monkeypatch.setattr(sampling, "generator", counted)
     for count in (9, 130_000):
         sets = [columns(count, cluster_size=np.arange(count) % 40 + 1), columns(350_000)]
-        generators.clear()
         schedule = Schedule(sets, (FilterConfig(), OPEN), distillation_probability=0.75, seed=0)
-        schedule.record(10_000_000)
-        assert len(generators) < 1000  # measured: 287, each for a block of draws
-        assert schedule.record(10_000_000) == schedule.record(10_000_000)
+        counted = []
+        for prefix in (schedule._prefix, *(epochs._prefix for epochs in schedule._epochs)):
+            monkeypatch.setattr(prefix, "_count", _counting(prefix._count, counted))
+        first = _numbers(schedule, 10_000_000, 3)
+        # So many blocks are counted, once, and none after that.
+        assert 150 < len(counted) < 2000
+        before = len(counted)
+        np.testing.assert_array_equal(_numbers(schedule, 10_000_000, 3), first)
+        assert len(counted) == before
+
+
+def _counting(function, counted):
+    def count(block):
+        counted.append(block)
+        return function(block)
+
+    return count
 
 
 def test_rules_are_per_source():
@@ -167,16 +204,24 @@ def test_rules_are_per_source():
         dataclasses.replace(OPEN, min_length=150),
     )
     schedule = Schedule(sets, rules, distillation_probability=0.5, seed=0)
-    for position in range(400):
-        source, record = schedule.record(position)
-        assert lengths[record] >= 150 if source else lengths[record] <= 120
+    for number in _numbers(schedule, 0, 400):
+        assert lengths[number - 70] >= 150 if number >= 70 else lengths[number] <= 120
 
 
 def test_substitutes_follow_acceptance():
     epochs = Epochs(0, 0, np.array([0.0, 0.5, 0.25, 0.25, 0.0]))
-    drawn = np.bincount([epochs.substitute(position, 1) for position in range(4000)], minlength=5)
+    draw = tf.function(lambda position: epochs.substitute(position, 1))
+    places = [int(draw(tf.constant(place, tf.int64))) for place in range(4000)]
+    drawn = np.bincount(places, minlength=5)
     np.testing.assert_allclose(drawn / 4000, [0, 0.5, 0.25, 0.25, 0], atol=0.04)
     assert drawn[0] == drawn[4] == 0
+
+
+def test_substitutes_are_of_the_same_source():
+    schedule = _schedule()
+    for number in (3, 60):
+        other = {int(schedule.substitute(tf.constant(number), p, 1)) for p in range(100)}
+        assert {one >= 50 for one in other} == {number >= 50} and len(other) > 30
 
 
 def test_nothing_left_is_an_error():
@@ -187,15 +232,9 @@ def test_nothing_left_is_an_error():
 
 
 def test_prefix_sums():
-    counted = []
-
-    def count(block):
-        counted.append(block)
-        return block + 1
-
-    prefix = sampling._Prefix()
-    assert [prefix.before(block, count) for block in (0, 1, 5, 2)] == [0, 1, 15, 3]
-    assert [prefix.find(rank, count) for rank in (0, 1, 2, 3, 14, 15)] == [
+    prefix = sampling._Prefix(lambda block: block + 1)
+    assert [prefix.before(block) for block in (0, 1, 5, 2)] == [0, 1, 15, 3]
+    assert [prefix.find(rank) for rank in (0, 1, 2, 3, 14, 15)] == [
         (0, 0),
         (1, 0),
         (1, 1),
@@ -203,4 +242,3 @@ def test_prefix_sums():
         (4, 4),
         (5, 0),
     ]
-    assert counted == list(range(len(counted)))  # every block once

@@ -13,7 +13,7 @@ from typing import Any
 import tensorflow as tf
 
 from tffold import geometry
-from tffold.data import clusters, crop, inputs, keys, masking, msa, targets
+from tffold.data import clusters, inputs, keys, masking, msa, padding, targets
 from tffold.data.recipe import Recipe
 
 Tensor = Any
@@ -56,7 +56,8 @@ def _sample_pass(
             lambda: rows,
         )
     centre_rows, rest = msa.choose_centres(rows, key, cycle, num_centres=recipe.num_centres)
-    true = tf.gather(full, centre_rows)
+    # The alignment stays in HHblits' order of letters: the few rows that leave are translated.
+    true = inputs.hhblits_to_restype(tf.gather(full, centre_rows))
     masked, chosen = masking.mask_centres(
         true,
         full,
@@ -66,17 +67,19 @@ def _sample_pass(
         replacement=recipe.replacement,
     )
     others = tf.gather(full, rest)
-    assignment = clusters.assign_op(masked, others)
+    shown = inputs.restype_to_hhblits(masked)
+    assignment = clusters.assign(shown, others, num_centres=recipe.num_centres)
 
     # Agreement is over the whole chain; everything after it needs the crop alone.
     start, length = raw["crop_start"], tf.size(raw["aatype"])
     columns = slice(start, start + length)
-    true, masked, chosen, others = (x[:, columns] for x in (true, masked, chosen, others))
+    true, masked, chosen = (x[:, columns] for x in (true, masked, chosen))
+    shown, others = shown[:, columns], others[:, columns]
     deletions = deletions[:, columns]
     centre_deletions = tf.gather(deletions, centre_rows)
     other_deletions = tf.gather(deletions, rest)
     profile, deletion_mean = clusters.summarize(
-        masked,
+        shown,
         centre_deletions,
         others,
         other_deletions,
@@ -100,9 +103,9 @@ def _sample_pass(
         "masked": fit(masked, recipe.num_centres, clusters.NUM_LETTERS),
         "chosen": fit(tf.cast(chosen, tf.uint8), recipe.num_centres),
         "deletions": fit(centre_deletions, recipe.num_centres),
-        "profile": profile,
+        "profile": inputs.columns_to_restype(profile),
         "deletion_mean": deletion_mean,
-        "extra": fit(others, recipe.num_extra),
+        "extra": fit(inputs.hhblits_to_restype(others[: recipe.num_extra]), recipe.num_extra),
         "extra_deletions": fit(other_deletions, recipe.num_extra),
     }
 
@@ -172,19 +175,19 @@ def make_features(
     """The batch features of one example, [C, ...], in the feature table's order.
 
     Args:
-        raw: a read example (``pipeline.RAW``): the alignment of the whole
-            chain, everything else cropped.
+        raw: a read example: the features of ``decode.stored`` (the alignment of
+            the whole chain, everything else cropped) and its ``choices``.
         seed: of the run; with the example's position it fixes every draw.
         padded_size: residues to pad to; a Python number gives static shapes.
     """
     key = keys.key(seed, raw["position"])
     table, sizes = recipe.features(), recipe.sizes(padded_size)
-    shared = crop.pad(_chain_part(raw, recipe), table, sizes)
+    shared = padding.pad(_chain_part(raw, recipe), table, sizes)
     passes = recipe.num_passes
     repeated = {
         name: tf.tile(value[None], [passes] + [1] * len(value.shape))
         for name, value in shared.items()
     }
     sampled = _msa_part(raw, key, recipe, padded_size)
-    features = repeated | crop.with_static_shapes(sampled, table, sizes)
+    features = repeated | padding.with_static_shapes(sampled, table, sizes)
     return {name: features[name] for name in table}

@@ -8,20 +8,31 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from records.chemistry import MAP_HHBLITS_TO_RESTYPE
+from records.chemistry import MAP_HHBLITS_TO_RESTYPE, MSA_MASK_INDEX
 from tffold import geometry
 from tffold.data.clusters import NUM_LETTERS
 
 Tensor = Any
 
-_TO_RESTYPE = bytes(int(letter) for letter in MAP_HHBLITS_TO_RESTYPE)
-_TO_RESTYPE += bytes(range(len(_TO_RESTYPE), 256))
+# A letter's number in AlphaFold's order for each in HHblits' order, and back; the mask is 22.
+_TO_RESTYPE = np.append(MAP_HHBLITS_TO_RESTYPE, MSA_MASK_INDEX).astype(np.uint8)
+_TO_HHBLITS = np.argsort(_TO_RESTYPE).astype(np.uint8)
 
 
-def hhblits_to_restype(msa: np.ndarray) -> np.ndarray:
-    """An alignment [N, R] uint8 in HHblits' letter order, in AlphaFold's."""
-    translated = np.ascontiguousarray(msa, np.uint8).tobytes().translate(_TO_RESTYPE)
-    return np.frombuffer(translated, np.uint8).reshape(msa.shape)
+def hhblits_to_restype(letters: Tensor) -> Tensor:
+    """Letters in HHblits' order (uint8, any shape), in AlphaFold's."""
+    return tf.gather(_TO_RESTYPE, tf.cast(letters, tf.int32))
+
+
+def restype_to_hhblits(letters: Tensor) -> Tensor:
+    """Letters in AlphaFold's order (uint8, any shape), in HHblits'."""
+    return tf.gather(_TO_HHBLITS, tf.cast(letters, tf.int32))
+
+
+def columns_to_restype(values: Tensor) -> Tensor:
+    """A table [..., 23] with a column for each letter in HHblits' order, in AlphaFold's."""
+    # A product with a permutation is exact, and much faster than to gather single numbers.
+    return tf.tensordot(values, np.eye(len(_TO_HHBLITS), dtype=np.float32)[:, _TO_HHBLITS], 1)
 
 
 def has_deletion(deletions: Tensor) -> Tensor:

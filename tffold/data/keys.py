@@ -3,8 +3,9 @@
 ``position`` is the place of an example in the endless training sequence:
 step x global batch + place in the batch.  Whatever is drawn for it is the same
 whichever worker or thread draws it and however often training was restarted.
-Scalars are drawn with NumPy where an example's record, crop and templates are chosen, arrays with
-TensorFlow's stateless operations inside the graph; both are Philox streams.
+Everything is drawn inside the graph.  Which record, crop and templates an
+example has is drawn from NumPy's Philox stream, written in TensorFlow here;
+the rest by TensorFlow's stateless operations, whose Philox is a smaller one.
 """
 
 from __future__ import annotations
@@ -20,6 +21,10 @@ Tensor = Any
 _CYCLES = 256  # passes that a key tells apart
 _PURPOSES = 256
 _MASK_64 = (1 << 64) - 1
+# Philox 4x64: multipliers, what the key grows by in each round, rounds.
+_MULTIPLIERS = (0xD2E7470EE14C6C93, 0xCA5A826395121157)
+_GROWTH = (0x9E3779B97F4A7C15, 0xBB67AE8584CAA73B)
+_ROUNDS = 10
 
 
 class Draw(enum.IntEnum):
@@ -40,17 +45,57 @@ class Draw(enum.IntEnum):
     PROFILE_ROW = 12
 
 
-def generator(seed: int, position: int, draw: Draw, index: int = 0) -> np.random.Generator:
-    """A NumPy generator for one purpose.  Use ``random`` alone of it: its doubles
-    are Philox's bits whatever NumPy's version, which other methods do not promise.
+def _product(a: Tensor, b: int) -> tuple[Tensor, Tensor]:
+    """The upper and the lower 64 bits of a x b."""
+    low_32, shift = tf.constant(0xFFFFFFFF, tf.uint64), tf.constant(32, tf.uint64)
+    a_low, a_high = a & low_32, tf.bitwise.right_shift(a, shift)
+    b_low, b_high = (tf.constant(half, tf.uint64) for half in (b & 0xFFFFFFFF, b >> 32))
+    cross = a_high * b_low + tf.bitwise.right_shift(a_low * b_low, shift)
+    middle = a_low * b_high + (cross & low_32)
+    high = a_high * b_high + tf.bitwise.right_shift(cross, shift)
+    return high + tf.bitwise.right_shift(middle, shift), a * tf.constant(b, tf.uint64)
+
+
+def doubles(count: int, seed: int, position: Tensor, draw: Draw, index: int = 0) -> Tensor:
+    """Uniform float64 in [0, 1): [..., count] for positions [...].
+
+    The same bits as ``np.random.Generator(np.random.Philox(key=seed,
+    counter=[0, index, position, draw])).random(count)`` gives.
     """
-    counter = [0, index & _MASK_64, position & _MASK_64, int(draw)]
-    return np.random.Generator(np.random.Philox(key=seed & _MASK_64, counter=counter))
+    blocks = -(-count // 4)
+    numbers = tf.range(1, blocks + 1)
+    position = tf.cast(position, tf.uint64)[..., None] + tf.zeros_like(numbers, tf.uint64)
+    zero = tf.zeros_like(position)
+    words = (
+        zero + tf.cast(numbers, tf.uint64),
+        zero + tf.cast(index, tf.uint64),
+        position,
+        zero + tf.constant(int(draw), tf.uint64),
+    )
+    keys = [
+        [(first + growth * number) & _MASK_64 for number in range(_ROUNDS)]
+        for first, growth in zip((seed, 0), _GROWTH, strict=True)
+    ]
+    keys = tf.constant(np.array(keys, np.uint64))
+
+    def scramble(number: Tensor, words: tuple[Tensor, ...]) -> tuple:
+        high_0, low_0 = _product(words[0], _MULTIPLIERS[0])
+        high_1, low_1 = _product(words[2], _MULTIPLIERS[1])
+        first = high_1 ^ words[1] ^ keys[0, number]
+        third = high_0 ^ words[3] ^ keys[1, number]
+        return number + 1, (first, low_1, third, low_0)
+
+    _, words = tf.while_loop(lambda number, _: number < _ROUNDS, scramble, (0, words))
+    bits = tf.stack(words, axis=-1)
+    bits = tf.bitwise.right_shift(bits, tf.constant(11, tf.uint64))
+    # [..., blocks, 4] -> [..., blocks * 4]
+    bits = tf.reshape(bits, tf.concat([tf.shape(bits)[:-2], [blocks * 4]], 0))
+    return tf.cast(tf.cast(bits[..., :count], tf.int64), tf.float64) * 2.0**-53
 
 
-def uniform_integer(random: np.random.Generator, low: int, high: int) -> int:
-    """An integer between ``low`` and ``high``, both included."""
-    return low + int(random.random() * (high - low + 1))
+def integer(uniform: Tensor, last: Tensor) -> Tensor:
+    """A uniform float64 as an int32 between 0 and ``last``, both included."""
+    return tf.cast(uniform * tf.cast(last + 1, tf.float64), tf.int32)
 
 
 def key(seed: int, position: Tensor) -> Tensor:

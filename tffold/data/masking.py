@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from records.chemistry import MSA_MASK_INDEX
 from tffold.data import keys
+from tffold.data.inputs import hhblits_to_restype
 from tffold.data.keys import Draw
 
 Tensor = Any
@@ -55,7 +56,7 @@ def mask_centres(
     is drawn: the profile itself (``hhblits_profile``) need not be computed.
 
     Args:
-        centres: [S, R] uint8 in 0..21; full_msa: [N, R] uint8.
+        centres: [S, R] uint8 in 0..21; full_msa: [N, R] uint8 in HHblits' order.
 
     Returns: the masked centres [S, R] uint8 and which cells were chosen [S, R] bool.
     """
@@ -68,6 +69,7 @@ def mask_centres(
     letter = keys.integers(count, key, Draw.UNIFORM_LETTER, cycle, _NUM_AMINO_ACIDS)
     row = keys.integers(count, key, Draw.PROFILE_ROW, cycle, tf.shape(full_msa)[0])
     from_profile = tf.gather_nd(full_msa, tf.stack([row, cells[:, 1]], axis=1))
+    from_profile = hhblits_to_restype(from_profile)
     same = tf.gather_nd(centres, cells)
     edges = np.cumsum(replacement)
     new = tf.where(

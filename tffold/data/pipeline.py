@@ -1,118 +1,45 @@
-"""The input pipeline: positions -> choices -> records -> features -> batches.
+"""The input pipeline: positions -> records' numbers -> choices -> records -> features -> batches.
 
 Every step of it is a function of (seed, position) alone: the batch of step n
-is the same bits whatever the number of workers, threads or restarts.  NumPy
-chooses and reads an example (its record, crop, templates, clamp flag); one
-TensorFlow graph makes its features (``features.make_features``).
+is the same bits whatever the number of workers, threads or restarts.  All of it
+is TensorFlow operations, so that a host needs no Python to make its batches.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from records.errors import InputError
-from records.schema import LABEL, NUM_HITS, NUM_MSA, NUM_RES, RECORD, RECORD_FEATURES
+from records.schema import NUM_HITS, NUM_MSA, NUM_RES
 from tffold.config import DataConfig
-from tffold.data import inputs
-from tffold.data.choices import (
-    Choices,
-    draw_recycles,
-    inference_choices,
-    training_choices,
-)
+from tffold.data import decode
+from tffold.data.choices import draw_recycles, inference_choices, training_choices
+from tffold.data.decode import CHAIN_ID
 from tffold.data.features import make_features
-from tffold.data.python_op import python_op
-from tffold.data.reader import Damage, RecordSet
+from tffold.data.reader import Damage, RecordSet, RecordTable
 from tffold.data.recipe import Recipe
 from tffold.data.sampling import Schedule
 
 Tensor = Any
 
-CHAIN_ID = "chain_id"
+DAMAGED = "damaged"  # the numbers of the records that were passed over, then -1
 _MAX_SUBSTITUTES = 100
-_MAX_POSITION = 1 << 46  # keys.fold leaves room for passes and purposes
-
-# What a record gives to the transforms, as stored; the labels where they are wanted.
-STORED = {name: f for name, f in RECORD_FEATURES.items() if f.group != RECORD}
-# What is chosen for an example before it is read: dtype and rank.
-_CHOSEN = {
-    "position": (tf.int64, 0),
-    "crop_start": (tf.int32, 0),
-    "use_clamped_fape": (tf.float32, 0),
-    "num_iter_recycling": (tf.int32, 0),
-}
-# A read example as the graph takes it: dtype and rank.
-RAW: dict[str, tuple[tf.DType, int]] = {
-    **_CHOSEN,
-    CHAIN_ID: (tf.string, 0),
-    **{name: (tf.as_dtype(f.dtype), len(f.shape)) for name, f in STORED.items()},
-}
+_MAX_POSITION = 1 << 46  # an operation's seed leaves room for passes and purposes
+_CHOSEN_AT_ONCE = 64
 
 
-def raw_example(features: Mapping[str, Any], choices: Choices) -> dict[str, np.ndarray]:
-    """A decoded record as the graph takes it: chosen, and cropped but for the alignment.
-
-    Args:
-        features: of ``records.schema``, with the chosen template hits alone.
-            Without a known structure the label features may be missing.
-    """
-    window = slice(choices.crop_start, choices.crop_start + choices.crop_size)
-    chosen = {
-        "position": choices.position,
-        "crop_start": choices.crop_start,
-        "use_clamped_fape": choices.clamped,
-        "num_iter_recycling": choices.num_iter_recycling,
-        "msa": inputs.hhblits_to_restype(np.asarray(features["msa"], np.uint8)),
-    }
-    raw = {}
-    for name, (dtype, _) in RAW.items():
-        if name not in chosen and name not in features:
-            continue
-        value = np.asarray(chosen.get(name, features.get(name)))
-        feature = STORED.get(name)
-        # Rows of the alignment are compared over the whole chain.
-        if feature is not None and not feature.axes(NUM_MSA):
-            axes = feature.axes(NUM_RES)
-            value = value[tuple(window if i in axes else slice(None) for i in range(value.ndim))]
-        raw[name] = value if dtype == tf.string else value.astype(dtype.as_numpy_dtype, copy=False)
-    return raw
-
-
-def padded_size(num_res: int, buckets: list[int]) -> int:
+def padded_size(num_res: Tensor, buckets: list[int]) -> Tensor:
     """The size to which inference pads: the next bucket, or a multiple of the last one."""
-    for size in sorted(buckets):
-        if num_res <= size:
-            return size
-    last = max(buckets)
-    return -(-num_res // last) * last
-
-
-def _padded_size_op(num_res: Tensor, buckets: list[int]) -> Tensor:
-    """``padded_size`` inside a graph."""
-
-    def call(num_res: np.ndarray) -> np.ndarray:
-        return np.int32(padded_size(int(num_res), buckets))
-
-    size = python_op(call, [num_res], tf.int32, stateful=False)
-    return tf.ensure_shape(size, [])
-
-
-def _read_op(read: Callable[[int], dict[str, np.ndarray]], position: Tensor) -> dict[str, Tensor]:
-    """``read`` inside a graph."""
-
-    def call(position: np.ndarray) -> list[np.ndarray]:
-        raw = read(int(position))
-        return [raw[name] for name in RAW]
-
-    values = python_op(call, [position], [dtype for dtype, _ in RAW.values()], stateful=True)
-    for value, (_, rank) in zip(values, RAW.values(), strict=True):
-        value.set_shape([None] * rank)
-    return dict(zip(RAW, values, strict=True))
+    buckets = sorted(buckets)
+    next_bucket = tf.searchsorted(buckets, num_res[None])[0]
+    multiple = -(-num_res // buckets[-1]) * buckets[-1]
+    fits = next_bucket < len(buckets)
+    return tf.where(fits, tf.gather(buckets, tf.minimum(next_bucket, len(buckets) - 1)), multiple)
 
 
 def _num_parallel(config: DataConfig, batch_size: int) -> int:
@@ -142,7 +69,7 @@ class TrainingReader:
     """Reads the raw example at any position of the training sequence.
 
     Attributes:
-        damage: what was skipped so far.
+        damage: what was skipped so far, as far as ``report`` was told.
     """
 
     def __init__(
@@ -161,34 +88,77 @@ class TrainingReader:
             distillation_probability=config.distillation_probability,
             seed=seed,
         )
+        self.table = RecordTable([records for records in sets if records])
 
-    def choose(self, position: int, source: int, record: int) -> Choices:
-        """What is chosen for a record at a position."""
-        records = self.schedule.sets[source]
+    def choose(self, position: Tensor, number: Tensor) -> dict[str, Tensor]:
+        """What is chosen for records [...] at positions [...]."""
         step = position // self._global_batch_size
-        return training_choices(
-            self._config,
-            seed=self._seed,
-            position=position,
-            num_res=int(records.num_res[record]),
-            num_hits=int(records.num_templates[record]),
-            num_iter_recycling=draw_recycles(self._seed, step, self._num_recycle),
-        )
+        return {
+            "position": position,
+            "number": number,
+            "num_iter_recycling": draw_recycles(self._seed, step, self._num_recycle),
+            **training_choices(
+                self._config, seed=self._seed, position=position, **self.table.sizes(number)
+            ),
+        }
 
-    def read(self, position: int) -> dict[str, np.ndarray]:
-        """The raw example at a position; with ``on_corrupt=skip`` another one if it is damaged."""
-        for attempt in range(_MAX_SUBSTITUTES):
-            source, record = self.schedule.record(position, attempt)
-            choices = self.choose(position, source, record)
-            try:
-                features = self.schedule.sets[source].read(record, hits=choices.hits)
-            except InputError as error:
-                self.damage.report(error)
-                continue
-            return raw_example(features, choices)
-        raise InputError(
-            f"{_MAX_SUBSTITUTES} records in a row are damaged", mend="convert the chains again"
+    def chosen(self, position: int, batch: tuple[int, int, int]) -> tf.data.Dataset:
+        """What is chosen for the examples from a position on.
+
+        Args:
+            batch: the size of the global batch, and the first and the last
+                (exclusive) place in it that are wanted.
+        """
+        size, first, last = batch
+        positions = tf.data.Dataset.range(position, _MAX_POSITION)
+        dataset = tf.data.Dataset.zip(positions, self.schedule.numbers(position))
+        if last - first < size:
+            dataset = dataset.batch(size).map(lambda *x: tuple(y[first:last] for y in x)).unbatch()
+        choose = tf.autograph.experimental.do_not_convert(self.choose)
+        return dataset.batch(_CHOSEN_AT_ONCE).map(choose).unbatch()
+
+    def read(self, choices: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The raw example; with ``on_corrupt=skip`` another one if its record is damaged."""
+        first = dict(choices)
+        raw, ok = self.table.read(first["number"], first)
+        if not self.damage.skip:
+            checks = [_whole(ok, self.table.name(first["number"]))]
+            with tf.control_dependencies(checks):
+                return tf.nest.map_structure(tf.identity, raw | first)
+        damaged = tf.fill([_MAX_SUBSTITUTES], tf.constant(-1, tf.int64))
+        position = first["position"]
+
+        def substitute(attempt: Tensor, ok: Tensor, damaged: Tensor, now: dict, raw: dict) -> tuple:
+            damaged = tf.tensor_scatter_nd_update(damaged, [[attempt]], [now["number"]])
+            number = self.schedule.substitute(first["number"], position, attempt + 1)
+            now = self.choose(position, number)
+            raw, ok = self.table.read(number, now)
+            return attempt + 1, ok, damaged, now, raw
+
+        def damaged_still(attempt: Tensor, ok: Tensor, *_: Any) -> Tensor:
+            return ~ok & (attempt < _MAX_SUBSTITUTES - 1)
+
+        state = (tf.constant(0), ok, damaged, first, raw)
+        invariants = tf.nest.map_structure(lambda x: x.shape, state)
+        _, ok, damaged, last, raw = tf.while_loop(
+            damaged_still, substitute, state, shape_invariants=invariants
         )
+        none = f"InputError: {_MAX_SUBSTITUTES} records in a row are damaged"
+        none += " (convert the chains again)"
+        with tf.control_dependencies([tf.debugging.Assert(ok, [none])]):
+            return tf.nest.map_structure(tf.identity, raw | last | {DAMAGED: damaged})
+
+    def report(self, damaged: np.ndarray) -> None:
+        """Tell of the records that a batch's ``DAMAGED`` names."""
+        for number in np.unique(damaged[damaged >= 0]).tolist():
+            self.table.report(number)
+
+
+def _whole(ok: Tensor, name: Tensor) -> Any:
+    """Stops the data set where a record is damaged."""
+    mend = "tffold-inspect says what it is; convert the chain again, or set data.on_corrupt=skip"
+    message = tf.strings.join(["InputError: ", name, f": the record is damaged ({mend})"])
+    return tf.debugging.Assert(ok, [message])
 
 
 def training_dataset(
@@ -213,7 +183,8 @@ def training_dataset(
 
     Returns:
         Dictionaries of ``records.schema.batch_features``, [B / num_shards, C, ...],
-        and ``chain_id`` [B / num_shards], bytes.
+        and ``chain_id`` [B / num_shards], bytes; with ``on_corrupt=skip`` also
+        ``damaged`` [B / num_shards, 100], for ``TrainingReader.report``.
 
     Raises:
         InputError: shards or settings that cannot be used.
@@ -230,14 +201,13 @@ def training_dataset(
     )
 
     @tf.autograph.experimental.do_not_convert  # plain graph code: spares tracing time
-    def example(number: Tensor) -> dict[str, Tensor]:
-        step, place = number // local, number % local
-        position = step * batch_size + shard_index * local + place
-        raw = _read_op(reader.read, position)
+    def example(choices: dict[str, Tensor]) -> dict[str, Tensor]:
+        raw = reader.read(choices)
         features = make_features(raw, seed=seed, recipe=recipe, padded_size=config.crop_size)
-        return {**features, CHAIN_ID: raw[CHAIN_ID]}
+        return features | {name: raw[name] for name in (CHAIN_ID, DAMAGED) if name in raw}
 
-    dataset = tf.data.Dataset.range(start_step * local, _MAX_POSITION // num_shards)
+    part = (batch_size, shard_index * local, (shard_index + 1) * local)
+    dataset = reader.chosen(start_step * batch_size, part)
     parallel = _num_parallel(config, local)
     dataset = dataset.map(example, num_parallel_calls=parallel, deterministic=True)
     return _finish(_batched(dataset, local), config)
@@ -266,43 +236,32 @@ def validation_dataset(
         raise InputError("whole chains have different sizes", mend="validate them one by one")
     damage = Damage(config.on_corrupt)
     records = RecordSet(config.validation, damage, config)
+    table = RecordTable([records])
     recipe = Recipe.inference(config, num_recycle, labels=True)
     order = range(len(records)) if chosen is None else chosen
 
-    def read(record: int) -> dict[str, np.ndarray]:
-        choices = inference_choices(
-            config,
-            position=record,
-            num_res=min(int(records.num_res[record]), crop_size or _MAX_POSITION),
-            num_hits=int(records.num_templates[record]),
-            num_recycle=num_recycle,
-        )
-        return raw_example(records.read(record, hits=choices.hits), choices)
-
-    def readable() -> Any:
-        for record in order:
-            try:
-                read(record)
-            except InputError as error:
-                damage.report(error)
-                continue
-            yield record
+    @tf.autograph.experimental.do_not_convert
+    def read(number: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        choices = inference_choices(config, crop_size=crop_size, **table.sizes(number))
+        raw, ok = table.read(number, choices)
+        return {"position": number, "num_iter_recycling": num_recycle, **choices, **raw}, ok
 
     @tf.autograph.experimental.do_not_convert
-    def example(record: Tensor) -> dict[str, Tensor]:
-        raw = _read_op(read, record)
-        size: Tensor | int = crop_size
-        if not crop_size:
-            size = _padded_size_op(tf.size(raw["aatype"]), config.size_buckets)
+    def whole(raw: dict[str, Tensor], ok: Tensor) -> Tensor:
+        if damage.skip:
+            return ok
+        with tf.control_dependencies([_whole(ok, table.name(raw["position"]))]):
+            return tf.constant(True)
+
+    @tf.autograph.experimental.do_not_convert
+    def example(raw: dict[str, Tensor], _: Tensor) -> dict[str, Tensor]:
+        size: Tensor | int = crop_size or padded_size(raw["crop_size"], config.size_buckets)
         features = make_features(raw, seed=seed, recipe=recipe, padded_size=size)
         return {**features, CHAIN_ID: raw[CHAIN_ID]}
 
-    if damage.skip:
-        spec = tf.TensorSpec([], tf.int64)
-        dataset = tf.data.Dataset.from_generator(readable, output_signature=spec)
-    else:
-        dataset = tf.data.Dataset.from_tensor_slices(np.array(order, np.int64))
     parallel = _num_parallel(config, batch_size)
+    dataset = tf.data.Dataset.from_tensor_slices(np.array(order, np.int64))
+    dataset = dataset.map(read, num_parallel_calls=parallel, deterministic=True).filter(whole)
     dataset = dataset.map(example, num_parallel_calls=parallel, deterministic=True)
     return _finish(_batched(dataset, batch_size, drop_remainder=False), config)
 
@@ -324,21 +283,18 @@ def inference_example(
         pad_to: residues to pad to; 0 = the chain's size bucket.
     """
     num_res = len(features["aatype"])
-    num_hits = len(features.get("template_aatype", ()))
-    choices = inference_choices(
-        config, position=0, num_res=num_res, num_hits=num_hits, num_recycle=num_recycle
-    )
-    chosen = dict(features)
-    for name, feature in STORED.items():
-        if feature.axes(NUM_HITS):
-            none = np.zeros(feature.sizes({NUM_RES: num_res, NUM_HITS: 0}), feature.dtype)
-            chosen[name] = np.asarray(features.get(name, none))[list(choices.hits)]
     recipe = Recipe.inference(config, num_recycle, labels=labels)
-    raw = {
-        name: tf.constant(value)
-        for name, value in raw_example(chosen, choices).items()
-        if labels or name not in STORED or STORED[name].group != LABEL
-    }
-    size = pad_to or padded_size(num_res, config.size_buckets)
+    count = min(len(features.get("template_aatype", ())), recipe.num_templates)
+    sizes = {NUM_RES: num_res, NUM_HITS: 0, NUM_MSA: 0}
+    raw = {"position": 0, "num_iter_recycling": num_recycle, "use_clamped_fape": 1.0}
+    raw["crop_start"] = 0
+    for name, feature in decode.stored(labels=labels).items():
+        if feature.axes(NUM_HITS):
+            value = features.get(name, np.zeros(feature.sizes(sizes), feature.dtype))[:count]
+        else:
+            value = features[name]
+        raw[name] = np.asarray(value, feature.dtype)
+    raw = {name: tf.constant(value) for name, value in raw.items()}
+    size = pad_to or int(padded_size(tf.constant(num_res), config.size_buckets))
     made = make_features(raw, seed=seed, recipe=recipe, padded_size=size)
     return {name: value.numpy() for name, value in made.items()}

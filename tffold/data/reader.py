@@ -1,4 +1,4 @@
-"""Records by their place in the shards: what a set of shards holds, and reading one of them."""
+"""Records by their place in the shards: what sets of shards hold, and reading one of them."""
 
 from __future__ import annotations
 
@@ -6,18 +6,25 @@ import logging
 import os
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from records import example, shards
 from records.cache import local_shards
-from records.errors import InputError
-from records.schema import PAIRING_FEATURES
+from records.errors import CorruptRecordError, InputError
+from records.schema import NUM_HITS, NUM_MSA, NUM_RES, PAIRING_FEATURES
 from tffold.config import DataConfig
+from tffold.data import decode
+
+Tensor = Any
 
 _LOG = logging.getLogger(__name__)
+_OPENED_AT_ONCE = 16  # shards: what is waited for is the disk, or a store
 
 
 class Damage:
@@ -48,12 +55,26 @@ class Damage:
             _LOG.warning("skipped: %s", error)
 
 
+def _opened(shard: Path | str) -> tuple[list[dict[str, Any]], dict[int, CorruptRecordError]]:
+    """A shard's index, and the records whose claims are not those of the index.
+
+    TensorFlow's reader takes the memory that a record claims, and the process ends when there
+    is not so much.  Within a graph nothing reads a few bytes at a place of a file: so claims are
+    compared here, once for each process, when shards are opened.  That is enough against
+    shards of strangers.  In a shard that is replaced or damaged later, what lies at a
+    record's place has no checksum that holds, and the reader stops there.
+    """
+    index = shards.read_index(shard)
+    return index, shards.false_claims(shard, index)
+
+
 class RecordSet:
     """The monomers of a set of shards, as columns over all of them; complexes are left out.
 
     Attributes (each [n]): ``chain_id``, ``num_res``, ``num_msa``,
     ``num_templates``, ``resolution`` (Å), ``release_date``, ``cluster_size``,
-    ``max_residue_fraction``.
+    ``max_residue_fraction``; ``places`` [n, 3]: shard, offset and length.
+    ``shards``: the files' paths.
 
     Raises:
         InputError: no shards, no records, or (``on_corrupt=raise``) one that is
@@ -69,13 +90,15 @@ class RecordSet:
         self.name = ", ".join(map(str, sources))
         self._damage = damage
         config = config or DataConfig()
-        self._shards = local_shards(sources, config.cache_dir, config.cache_gb << 30)
+        self.shards = local_shards(sources, config.cache_dir, config.cache_gb << 30)
         entries: list[dict[str, Any]] = []
         complexes = 0
         places: list[tuple[int, int, int]] = []
-        for number, shard in enumerate(self._shards):
-            for entry in shards.read_index(shard):
-                error = self._unusable(shard, entry)
+        with ThreadPoolExecutor(_OPENED_AT_ONCE) as pool:
+            indices = list(pool.map(_opened, self.shards))
+        for number, (shard, (index, false)) in enumerate(zip(self.shards, indices, strict=True)):
+            for record, entry in enumerate(index):
+                error = false.get(record) or self._unusable(shard, entry)
                 if error is not None:
                     damage.report(error)
                     continue
@@ -89,7 +112,7 @@ class RecordSet:
             raise InputError(f"the shards hold {what}", file=self.name, mend="convert chains")
         if complexes:
             _LOG.info("%s: left out %d complexes, not single chains", self.name, complexes)
-        self._places = np.array(places, np.int64)
+        self.places = np.array(places, np.int64)
         self.chain_id = [str(entry["chain_id"]) for entry in entries]
 
         def column(name: str, dtype: type) -> np.ndarray:
@@ -129,8 +152,8 @@ class RecordSet:
         Raises:
             InputError: it cannot be read; the message names shard and chain.
         """
-        number, offset, length = (int(v) for v in self._places[record])
-        shard, chain = self._shards[number], self.chain_id[record]
+        number, offset, length = (int(v) for v in self.places[record])
+        shard, chain = self.shards[number], self.chain_id[record]
         try:
             data = shards.read_record(shard, offset, length)
             features = example.decode(data, hits=hits, omit=PAIRING_FEATURES)
@@ -145,3 +168,75 @@ class RecordSet:
                 mend=f"delete {shards.index_path(shard)}; it is rebuilt",
             )
         return features
+
+    def report(self, record: int) -> None:
+        """Tell what is wrong with a record that was found damaged.
+
+        Raises:
+            InputError: with ``on_corrupt=raise``.
+        """
+        try:
+            self.read(record)
+        except InputError as error:
+            self._damage.report(error)
+        else:
+            self._damage.report(
+                InputError(
+                    "could not be read, but can be now",
+                    file=self.shards[self.places[record, 0]],
+                    item=self.chain_id[record],
+                    mend="check the file system",
+                )
+            )
+
+
+class RecordTable:
+    """The records of several sets under one numbering, for reading inside a graph.
+
+    Args:
+        labels: whether the true structure is read too.
+    """
+
+    def __init__(self, sets: Sequence[RecordSet], *, labels: bool = True) -> None:
+        self._sets, self._labels = list(sets), labels
+        self._first = np.cumsum([0, *map(len, sets)])
+        files = np.cumsum([0, *(len(records.shards) for records in sets)])
+        places = np.concatenate([r.places + [f, 0, 0] for r, f in zip(sets, files, strict=False)])
+        shards = [str(shard) for records in sets for shard in records.shards]
+        self._shards = tf.constant(shards)
+        self._file, offset, length = (tf.constant(column) for column in places.T)
+        self._columns = {
+            "offset": offset,
+            "length": length,
+            decode.CHAIN_ID: tf.constant([name for records in sets for name in records.chain_id]),
+            NUM_MSA: tf.constant(np.concatenate([r.num_msa for r in sets]), tf.int64),
+        }
+        self._num_res = tf.constant(np.concatenate([r.num_res for r in sets]), tf.int32)
+        self._num_hits = tf.constant(np.concatenate([r.num_templates for r in sets]), tf.int32)
+
+    def sizes(self, number: Tensor) -> dict[str, Tensor]:
+        """The residues and the template hits of records: ``num_res``, ``num_hits``."""
+        return {
+            "num_res": tf.gather(self._num_res, number),
+            "num_hits": tf.gather(self._num_hits, number),
+        }
+
+    def read(self, number: Tensor, choices: Mapping[str, Tensor]) -> tuple[dict, Tensor]:
+        """The raw features of a record and whether it is whole; see ``decode.read_record``."""
+        file = self._file[number]
+        entry = {name: column[number] for name, column in self._columns.items()}
+        entry[NUM_RES] = tf.cast(self._num_res[number], tf.int64)
+        entry[NUM_HITS] = tf.cast(self._num_hits[number], tf.int64)
+        entry["shard"] = self._shards[file]
+        raw, ok = decode.read_record({**entry, **choices}, labels=self._labels)
+        return raw | {decode.CHAIN_ID: entry[decode.CHAIN_ID]}, ok
+
+    def name(self, number: Tensor) -> Tensor:
+        """Shard and chain of a record, for messages."""
+        shard, chain = self._shards[self._file[number]], self._columns[decode.CHAIN_ID][number]
+        return tf.strings.join([shard, ": ", chain])
+
+    def report(self, number: int) -> None:
+        """Tell what is wrong with a record that was found damaged; see ``RecordSet.report``."""
+        source = int(np.searchsorted(self._first, number, side="right")) - 1
+        self._sets[source].report(int(number - self._first[source]))

@@ -5,21 +5,29 @@ is drawn first (predicted structures in 75 % of the cases); within a source,
 every epoch is a fresh permutation of its chains from which each is accepted
 with the probability of its length and cluster.  All of it is computed from the
 shards' indices, so that going to any position reads no record.
+
+The sequence is a data set of numbers that makes itself from a seed and the
+records' probabilities: only where to begin is counted out before.
 """
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from records.errors import InputError
 from tffold.config import FilterConfig
-from tffold.data.keys import Draw, generator
+from tffold.data import keys
+from tffold.data.keys import Draw
 from tffold.data.reader import RecordSet
 
+Tensor = Any
+
 _BLOCK = 1 << 16  # draws made at once
+_LAST_BLOCK = 1 << 46
 
 
 def passes(records: RecordSet, rule: FilterConfig) -> np.ndarray:
@@ -57,22 +65,31 @@ def acceptance(records: RecordSet, rule: FilterConfig) -> np.ndarray:
 class _Prefix:
     """Running totals over blocks of the sequence, extended as far as was asked for."""
 
-    def __init__(self) -> None:
+    def __init__(self, count: Callable[[Tensor], Tensor]) -> None:
+        block = tf.TensorSpec([], tf.int64)
+        self._count = tf.function(count, autograph=False).get_concrete_function(block)
         self._totals = np.zeros(1, np.int64)
 
-    def before(self, block: int, count: object) -> int:
-        """The total of ``count(b)`` over the blocks before ``block``."""
+    def before(self, block: int) -> int:
+        """The total over the blocks before ``block``."""
         while len(self._totals) <= block:
-            new = [count(b) for b in range(len(self._totals) - 1, 2 * len(self._totals))]
+            blocks = range(len(self._totals) - 1, 2 * len(self._totals))
+            new = [int(self._count(tf.constant(b, tf.int64))) for b in blocks]
             self._totals = np.append(self._totals, self._totals[-1] + np.cumsum(new))
         return int(self._totals[block])
 
-    def find(self, rank: int, count: object) -> tuple[int, int]:
+    def find(self, rank: int) -> tuple[int, int]:
         """The block that holds the item of this rank, and its rank there."""
         while self._totals[-1] <= rank:
-            self.before(len(self._totals), count)
+            self.before(len(self._totals))
         block = int(np.searchsorted(self._totals, rank, side="right")) - 1
         return block, rank - int(self._totals[block])
+
+
+def _in_blocks(make: Callable[[Tensor], Tensor], block: int, place: int) -> tf.data.Dataset:
+    """The items of ``make(block)``, ``make(block + 1)`` ... from the first block's ``place`` on."""
+    make = tf.autograph.experimental.do_not_convert(make)
+    return tf.data.Dataset.range(block, _LAST_BLOCK).map(make).unbatch().skip(place)
 
 
 class Epochs:
@@ -83,48 +100,39 @@ class Epochs:
 
     def __init__(self, seed: int, source: int, probability: np.ndarray) -> None:
         self._seed, self._source = seed, source
-        self.probability = np.asarray(probability, np.float64)
-        self._epochs_per_block = max(1, _BLOCK // len(self.probability))
-        self._prefix = _Prefix()
-        self._drawn: dict[int, np.ndarray] = {}
-        self._lock = threading.Lock()
+        self._probability = tf.constant(probability, tf.float64)
+        self._edges = np.cumsum(probability)
+        self._last = int(np.flatnonzero(probability)[-1])
+        self._shape = (max(1, _BLOCK // len(probability)), len(probability))
+        self._prefix = _Prefix(lambda block: tf.math.count_nonzero(self._accepted(block)))
 
-    def _accepted(self, block: int) -> np.ndarray:
-        shape = (self._epochs_per_block, len(self.probability))
-        random = generator(self._seed, block, Draw.ACCEPTANCE, self._source)
-        return random.random(shape) < self.probability
+    def _draws(self, block: Tensor, draw: Draw) -> Tensor:
+        """[epochs of a block, records]"""
+        count = self._shape[0] * self._shape[1]
+        return tf.reshape(keys.doubles(count, self._seed, block, draw, self._source), self._shape)
 
-    def _count(self, block: int) -> int:
-        return int(self._accepted(block).sum())
+    def _accepted(self, block: Tensor) -> Tensor:
+        return self._draws(block, Draw.ACCEPTANCE) < self._probability
 
-    def _sequence(self, block: int) -> np.ndarray:
-        """The records that a block accepts, in their epochs' shuffled orders."""
-        if block not in self._drawn:
-            accepted = self._accepted(block)
-            random = generator(self._seed, block, Draw.SHUFFLE, self._source)
-            order = np.argsort(random.random(accepted.shape), axis=1, kind="stable")
-            chosen = np.take_along_axis(accepted, order, axis=1)
-            while len(self._drawn) > 1:  # the reader moves forward: two blocks are enough
-                del self._drawn[min(self._drawn)]
-            self._drawn[block] = order[chosen].astype(np.int32)
-        return self._drawn[block]
+    def _sequence(self, block: Tensor) -> Tensor:
+        """The records that a block accepts, in their epochs' shuffled orders: [accepted] int64."""
+        order = tf.argsort(self._draws(block, Draw.SHUFFLE), axis=1, stable=True)
+        chosen = tf.gather(self._accepted(block), order, batch_dims=1)
+        return tf.cast(tf.boolean_mask(order, chosen), tf.int64)
 
-    def record(self, rank: int) -> int:
-        """The record that is accepted ``rank``-th (from 0)."""
-        with self._lock:
-            block, place = self._prefix.find(rank, self._count)
-            return int(self._sequence(block)[place])
+    def records(self, rank: int) -> tf.data.Dataset:
+        """The records that are accepted ``rank``-th (from 0), next, and so on for ever."""
+        return _in_blocks(self._sequence, *self._prefix.find(rank))
 
-    def substitute(self, position: int, attempt: int) -> int:
+    def substitute(self, position: Tensor, attempt: Tensor) -> Tensor:
         """A record drawn by its acceptance, to stand in for a damaged one."""
-        random = generator(self._seed, position, Draw.SUBSTITUTE, attempt)
-        edges = np.cumsum(self.probability)
-        rank = np.searchsorted(edges, random.random() * edges[-1], side="right")
-        return int(min(rank, np.flatnonzero(self.probability)[-1]))
+        draw = keys.doubles(1, self._seed, position, Draw.SUBSTITUTE, attempt)
+        rank = tf.searchsorted(self._edges, draw * self._edges[-1], side="right")[0]
+        return tf.cast(tf.minimum(rank, self._last), tf.int64)
 
 
 class Schedule:
-    """The source and the record at every position.
+    """The record at every position, numbered through all sources' records.
 
     Args:
         sets: experimental structures first, predicted ones second; either may be None.
@@ -145,10 +153,9 @@ class Schedule:
     ) -> None:
         self.sets = list(sets)
         self._seed = seed
-        self._epochs: list[Epochs | None] = []
+        self._epochs: list[Epochs] = []
         for source, (records, rule) in enumerate(zip(self.sets, rules, strict=True)):
             if records is None:
-                self._epochs.append(None)
                 continue
             probability = acceptance(records, rule)
             if not probability.any():
@@ -158,38 +165,35 @@ class Schedule:
                     mend="widen data.train_filter or data.distillation_filter",
                 )
             self._epochs.append(Epochs(seed, source, probability))
-        given = [epochs is not None for epochs in self._epochs]
-        if not any(given):
+        if not self._epochs:
             raise InputError("no training shards", mend="set data.train or data.distillation")
-        self._share = distillation_probability if all(given) else float(given[1])
-        self._prefix = _Prefix()
-        self._lock = threading.Lock()
-        self._block: tuple[int, np.ndarray] = (-1, np.zeros(0, bool))
+        # Where the second source's numbers begin.
+        self._first = len(self.sets[0]) if len(self._epochs) > 1 else 0
+        self._share = distillation_probability
+        self._prefix = _Prefix(lambda block: tf.reduce_sum(self._sources(block)))
 
-    def _sources(self, block: int) -> np.ndarray:
-        """Whether each position of a block is a predicted structure: [_BLOCK] bool."""
-        if self._block[0] != block:
-            draws = generator(self._seed, block, Draw.SOURCE).random(_BLOCK)
-            self._block = (block, draws < self._share)
-        return self._block[1]
+    def _sources(self, block: Tensor) -> Tensor:
+        """1 where a position of a block is a predicted structure: [_BLOCK] int64."""
+        draws = keys.doubles(_BLOCK, self._seed, block, Draw.SOURCE)
+        return tf.cast(draws < self._share, tf.int64)
 
-    def _count(self, block: int) -> int:
-        return int(self._sources(block).sum())
-
-    def source(self, position: int) -> tuple[int, int]:
-        """The source of a position (0 or 1) and how many earlier ones had the same."""
+    def numbers(self, position: int) -> tf.data.Dataset:
+        """The records' numbers from a position on, for ever."""
+        if len(self._epochs) == 1:
+            return self._epochs[0].records(position)
         block, place = divmod(position, _BLOCK)
-        with self._lock:
-            predicted_before = self._prefix.before(block, self._count)
-            sources = self._sources(block)
-            predicted_before += int(sources[:place].sum())
-            predicted = int(sources[place])
-        return predicted, predicted_before if predicted else position - predicted_before
+        inside = self._sources(tf.constant(block, tf.int64))[:place]
+        predicted = self._prefix.before(block) + int(tf.reduce_sum(inside))
+        experimental = self._epochs[0].records(position - predicted)
+        both = [experimental, self._epochs[1].records(predicted).map(lambda n: n + self._first)]
+        return tf.data.Dataset.choose_from_datasets(both, _in_blocks(self._sources, block, place))
 
-    def record(self, position: int, attempt: int = 0) -> tuple[int, int]:
-        """The source and record at a position; ``attempt`` > 0 asks for a substitute."""
-        source, rank = self.source(position)
-        epochs = self._epochs[source]
-        if attempt:
-            return source, epochs.substitute(position, attempt)
-        return source, epochs.record(rank)
+    def substitute(self, number: Tensor, position: Tensor, attempt: Tensor) -> Tensor:
+        """Another record of the same source, for a damaged one."""
+        if len(self._epochs) == 1:
+            return self._epochs[0].substitute(position, attempt)
+        return tf.cond(
+            number < self._first,
+            lambda: self._epochs[0].substitute(position, attempt),
+            lambda: self._epochs[1].substitute(position, attempt) + self._first,
+        )

@@ -39,9 +39,7 @@ def _dihedral_sin_cos(a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> Tensor:
     return _unit(ops.stack([sine, cosine], axis=-1))
 
 
-def atom37_to_torsion_angles(
-    aatype: Tensor, positions: Tensor, mask: Tensor
-) -> dict[str, Tensor]:
+def atom37_to_torsion_angles(aatype: Tensor, positions: Tensor, mask: Tensor) -> dict[str, Tensor]:
     """The seven torsion angles pre-omega, phi, psi, chi1-4 of every residue.
 
     DISCREPANCY: as in DeepMind's code a residue's predecessor is its left

@@ -61,8 +61,8 @@ def angle_norm_loss(
 ) -> dict[str, Tensor]:
     """How far the raw angle vectors' lengths are from one (Algorithm 27, lines 1 and 4).
 
-        l_i^f = |α_i^f|                                                 (1)
-        L_anglenorm = mean_if(|l_i^f - 1|)                              (4)
+    l_i^f = |α_i^f|                                                 (1)
+    L_anglenorm = mean_if(|l_i^f - 1|)                              (4)
     """
     raw = outputs["structure_module"]["sidechains"]["unnormalized_angles_sin_cos"]
     error = ops.abs(ops.sqrt(ops.sum(ops.square(raw), axis=-1) + 1e-6) - 1.0)

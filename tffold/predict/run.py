@@ -167,7 +167,7 @@ def predict_target(target: Target, job: Job, final: Path) -> list[Prediction]:
             begun = time.monotonic()
             relaxed[one.name] = relax([one.structure], settings.relax)
             timings[f"relax_{one.name}"] = time.monotonic() - begun
-    msa = hhblits_to_restype(raw["msa"]) if settings.plots else None
+    msa = hhblits_to_restype(raw["msa"]).numpy() if settings.plots else None
     with whole_folder(final) as folder:
         output.write_predictions(folder, target.name, ranked, relaxed, msa)
         if job.extra is not None:

@@ -119,10 +119,12 @@ class ChainEvaluation:
                 chosen=[self.indices[i] for i in chosen],
             )
         group: list[tuple[str, dict[str, tf.Tensor]]] = []
+        missing = {self.chain_ids[i]: self.indices[i] for i in chosen}
         iterator = iter(self._datasets[key])
         while (element := next_element(iterator, None)) is not None:
             features = {name: value[0] for name, value in element.items()}
             chain_id = features.pop(pipeline.CHAIN_ID).numpy().decode()
+            missing.pop(chain_id, None)
             if group and group[0][1]["aatype"].shape != features["aatype"].shape:
                 yield group
                 group = []
@@ -132,6 +134,8 @@ class ChainEvaluation:
                 group = []
         if group:
             yield group
+        for record in missing.values():
+            self.records.report(record)
 
     def _result(
         self, chain_id: str, outputs: Any, batch: Arrays, scores: dict[str, Any]

@@ -7,12 +7,13 @@ import time
 from collections.abc import Iterator
 from typing import Protocol
 
+import numpy as np
 import tensorflow as tf
 
 from records.errors import InputError
 from tffold.train.strategy import Cluster
 
-CHAIN_ID = "chain_id"
+CHAIN_ID, DAMAGED = "chain_id", "damaged"
 
 
 class DatasetFactory(Protocol):
@@ -20,10 +21,13 @@ class DatasetFactory(Protocol):
 
     Elements are dictionaries of this shard's examples [B / num_shards, C, ...], with the chains'
     names under ``chain_id`` [B / num_shards]; shard ``i`` holds the ``i``-th part of the global
-    batch. ``skipped`` counts the damaged records that were passed over so far.
+    batch. ``skipped`` counts the damaged records that were passed over so far: those that
+    ``report`` was told of, from what elements hold under ``damaged``, if anything.
     """
 
     skipped: int
+
+    def report(self, damaged: np.ndarray) -> None: ...
 
     def __call__(
         self, *, start_step: int, num_shards: int = 1, shard_index: int = 0
@@ -48,6 +52,10 @@ class Feed:
         while True:
             start = time.perf_counter()
             batch = next_element(iterator)
+            damaged = batch.pop(DAMAGED, None)
+            if damaged is not None:
+                parts = self.cluster.from_replicas(damaged)
+                self.factory.report(np.concatenate([np.ravel(part) for part in parts]))
             self.wait_seconds = time.perf_counter() - start
             yield batch
 

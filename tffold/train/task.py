@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tffold.config import Config
@@ -69,6 +70,9 @@ class TrainingData(DatasetFactory):
     @property
     def skipped(self) -> int:
         return self.reader.damage.records
+
+    def report(self, damaged: np.ndarray) -> None:
+        self.reader.report(damaged)
 
     def __call__(
         self, *, start_step: int, num_shards: int = 1, shard_index: int = 0
