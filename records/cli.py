@@ -79,6 +79,7 @@ def add_search_arguments(parser: argparse.ArgumentParser) -> None:
     add("--bfd", default="", metavar="PREFIX", help="HHblits (apt-get install hhsuite)")
     add("--uniclust30", default="", metavar="PREFIX", help="HHblits; UniRef30 too")
     add("--pdb70", default="", metavar="PREFIX", help="HHsearch, for templates")
+    add("--pdb-seqres", default="", metavar="FASTA", help="hmmsearch, for templates")
     add("--search-cpu", type=_whole(1), default=4, metavar="N", help="threads of a program")
     add(
         "--search-timeout",
@@ -96,6 +97,7 @@ def search_options(args: argparse.Namespace) -> SearchOptions | None:
     search = SearchOptions(
         args.search, args.uniref90, args.mgnify, args.bfd, args.uniclust30, args.pdb70,
         args.search_cpu, args.search_timeout, args.mmseqs, args.uniprot,
+        args.pdb_seqres,
     )  # fmt: skip
     check_search(search)
     Path(args.search).mkdir(parents=True, exist_ok=True)

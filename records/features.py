@@ -19,6 +19,7 @@ from records.chemistry import MAP_HHBLITS_TO_RESTYPE
 from records.errors import InputError
 from records.features_pickle import read_features
 from records.hhr import Hit, parse_hhr
+from records.hmmsearch import parse_hmmsearch
 from records.msa import Alignment
 from records.pairing import Pairs, is_of_several_chains, part_of, read_pairs
 from records.sources import AlignmentRef
@@ -30,7 +31,7 @@ from records.templates import TemplateLibrary, stack_templates, template_feature
 class Evidence:
     """What searches found for one sequence: the merged alignment and template hits.
 
-    ``hits`` are of an hhr in ``hits_file``; ``ready`` are templates that AlphaFold
+    ``hits`` are of a template search in ``hits_file``; ``ready`` are templates that AlphaFold
     already laid out, from features.pkl; ``pairs`` are rows to pair with other chains'.
     """
 
@@ -67,7 +68,11 @@ def read_evidence(ref: AlignmentRef, sequence: str, pairing: bool = False) -> Ev
             mend="put *.a3m or *.sto there, or search with --search",
         )  # fmt: skip
     hits_name = sources.pick_hits(contents)
-    hits = parse_hhr(contents[hits_name], hits_name) if hits_name else []
+    hits: list[Hit] = []
+    if hits_name and sources.plain_name(hits_name).endswith(sources.HIT_SUFFIX):
+        hits = parse_hhr(contents[hits_name], hits_name)
+    elif hits_name:
+        hits = parse_hmmsearch(contents[hits_name], sequence, hits_name)
     pairs = [(name, contents[name]) for name in sorted(filter(sources.is_pairing, contents))]
     return Evidence(
         msa_parser.merge(alignments, sequence),

@@ -1,10 +1,10 @@
 """Sequence searches with AlphaFold's programs, flags, limits and file names.
 
 JackHMMER on UniRef90, MGnify and (for pairing chains) UniProt, HHblits on BFD and
-Uniclust30, HHsearch on PDB70 with the UniRef90 alignment (supplement 1.2.2, 1.2.3);
-beside them MMseqs2 on any sequences (``records.mmseqs``).  Every database is optional.
-A result appears under its name only when the search ended, so what is there is never
-done again.
+Uniclust30, HHsearch on PDB70 with the UniRef90 alignment (supplement 1.2.2, 1.2.3) or, as
+AlphaFold-Multimer, hmmsearch on the PDB's sequences; beside them MMseqs2 on any sequences
+(``records.mmseqs``).  Every database is optional.  A result appears under its name only
+when the search ended, so what is there is never done again.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from pathlib import Path
 
 from records.durable import write_whole
 from records.errors import InputError
-from records.msa import stockholm_to_a3m
+from records.hmmsearch import profile_alignment
+from records.msa import parse_a3m, stockholm_to_a3m
 
 QUERY_NAME = "query.fasta"
 # Rows that AlphaFold keeps of what JackHMMER finds (supplement 1.2.2).
@@ -37,8 +38,13 @@ _HHBLITS = (
     "-maxfilt", "100000", "-min_prefilter_hits", "1000",
 )  # fmt: skip
 _HHSEARCH = ("-maxseq", "1000000")
+_HMMSEARCH = (
+    "--noali", "--F1", "0.1", "--F2", "0.1", "--F3", "0.1",
+    "--incE", "100", "-E", "100", "--domE", "100", "--incdomE", "100",
+)  # fmt: skip
 _PACKAGES = {
     "jackhmmer": "hmmer",
+    "hmmsearch": "hmmer",
     "hhblits": "hhsuite hhsuite-data",
     "hhsearch": "hhsuite",
     "mmseqs": "mmseqs2",
@@ -49,9 +55,9 @@ _PACKAGES = {
 class SearchOptions:
     """Databases ('' = do not search it) and resources of one search.
 
-    ``uniref90``, ``mgnify`` and ``uniprot`` are FASTA files; ``bfd``, ``uniclust30`` and
-    ``pdb70`` are HH-suite prefixes (the path before ``_a3m.ffdata``); ``mmseqs`` is a FASTA
-    file or an MMseqs2 database.  Results go to ``folder``/<chain>.
+    ``uniref90``, ``mgnify``, ``uniprot`` and ``pdb_seqres`` are FASTA files; ``bfd``,
+    ``uniclust30`` and ``pdb70`` are HH-suite prefixes (the path before ``_a3m.ffdata``);
+    ``mmseqs`` is a FASTA file or an MMseqs2 database.  Results go to ``folder``/<chain>.
     """
 
     folder: str
@@ -64,6 +70,7 @@ class SearchOptions:
     timeout: int = 7200  # seconds for one program; for MMseqs2, of each chain of a batch
     mmseqs: str = ""
     uniprot: str = ""
+    pdb_seqres: str = ""
 
     def needed(self) -> list[str]:
         """The programs that the databases call for."""
@@ -71,6 +78,7 @@ class SearchOptions:
             "jackhmmer": self.uniref90 or self.mgnify or self.uniprot,
             "hhblits": self.bfd or self.uniclust30,
             "hhsearch": self.pdb70,
+            "hmmsearch": self.pdb_seqres,
             "mmseqs": self.mmseqs,
         }
         return [program for program, database in used.items() if database]
@@ -82,7 +90,8 @@ def check_search(options: SearchOptions) -> None:
         raise InputError(
             "no database to search",
             item="--search",
-            mend="name --mmseqs, --uniref90, --mgnify, --uniprot, --bfd, --uniclust30 or --pdb70",
+            mend="name --mmseqs, --uniref90, --mgnify, --uniprot, --bfd, --uniclust30, "
+            "--pdb70 or --pdb-seqres",
         )
     for program in options.needed():
         if shutil.which(program) is None:
@@ -90,7 +99,7 @@ def check_search(options: SearchOptions) -> None:
                 f"program {program} is not on PATH",
                 mend=f"apt-get install {_PACKAGES[program]}",
             )
-    for name in ("uniref90", "mgnify", "uniprot"):
+    for name in ("uniref90", "mgnify", "uniprot", "pdb_seqres"):
         path = getattr(options, name)
         if path and not os.path.isfile(path):
             raise InputError("no such FASTA file", file=path, mend=_get(name))
@@ -112,7 +121,8 @@ def check_search(options: SearchOptions) -> None:
 
 def _get(database: str) -> str:
     script = {"uniclust30": "uniref30"}.get(database, database)
-    return f"check --{database}, or get it: AlphaFold's scripts/download_{script}.sh DIR"
+    option = database.replace("_", "-")
+    return f"check --{option}, or get it: AlphaFold's scripts/download_{script}.sh DIR"
 
 
 def run_program(command: Sequence[str], timeout: int) -> None:
@@ -240,4 +250,25 @@ def search_sequence(sequence: str, chain: str, options: SearchOptions) -> Path:
             ]  # fmt: skip
             run_program(command, options.timeout)
             write_whole(target, result.read_bytes())
+        target = folder / "pdb_hits.sto"
+        if options.pdb_seqres and not target.exists():
+            write_whole(target, _hmmsearch(folder, Path(scratch), options))
     return folder
+
+
+def _hmmsearch(folder: Path, scratch: Path, options: SearchOptions) -> bytes:
+    """Hits of the chain's profile among the PDB's sequences, as Stockholm."""
+    aligned, profile, result = scratch / "aligned.sto", scratch / "profile", scratch / "hits"
+    known = ("uniref90_hits.sto", "bfd_uniref_hits.a3m", "mmseqs_hits.a3m", QUERY_NAME)
+    best = next(folder / name for name in known if (folder / name).exists())
+    data = best.read_bytes()
+    aligned.write_bytes(data if best.suffix == ".sto" else profile_alignment(parse_a3m(data, best)))
+    # JackHMMER's alignment says which columns are the query's.
+    build = ["hmmbuild", "--hand", "--amino", "-o", "/dev/null", str(profile), str(aligned)]
+    run_program(build, options.timeout)
+    command = [
+        "hmmsearch", *_HMMSEARCH, "--cpu", str(options.cpu), "-o", "/dev/null", "-A", str(result),
+        str(profile), options.pdb_seqres,
+    ]  # fmt: skip
+    run_program(command, options.timeout)
+    return result.read_bytes()

@@ -261,7 +261,11 @@ def is_pairing(name: str) -> bool:
 
 
 def is_hits(name: str) -> bool:
-    return _base(name).endswith(HIT_SUFFIX)
+    """A template search: HHsearch's, or hmmsearch's (``pdb_hits.sto``)."""
+    base = _base(name)
+    return base.endswith(HIT_SUFFIX) or (
+        base.startswith(("pdb", "hmm_output")) and base.endswith(".sto")
+    )
 
 
 def msa_order(name: str) -> tuple[int, str]:

@@ -25,6 +25,7 @@ from records.convert import ConvertOptions, convert_chain, convert_file
 from records.errors import InputError
 from records.features_pickle import read_features
 from records.hhr import parse_hhr
+from records.hmmsearch import parse_hmmsearch
 from records.mmcif import Entry
 from records.msa import parse, stockholm_to_a3m
 from records.pairing import part_of, read_pairs
@@ -45,6 +46,10 @@ MMCIF = bundled("mmcif/1ubq.cif.gz")
 STOCKHOLM = bundled("alignments/1lcd_A/uniref90_hits.sto.gz")
 HHR = bundled("alignments/1gbt_A/pdb70_hits.hhr.gz")
 A3M = stockholm_to_a3m(STOCKHOLM)
+HMMSEARCH = b"# STOCKHOLM 1.0\n" + b"".join(
+    b"%dabc_A/3-7  -CxDEF\n#=GR %dabc_A/3-7 PP .*59**\n" % (n, n) for n in range(1, 9)
+)
+HMMSEARCH += b"#=GC RF xx.xx.\n//\n"
 DIMER = bundled("mmcif/1a7g.cif.gz")
 LCD = Entry(DEMO / "mmcif" / "1lcd.cif.gz").chain("A").sequence
 COLABFOLD = b"#3,2\t1,1\n>101\t102\nACDEF\n" + b"".join(
@@ -182,6 +187,15 @@ def test_hhr(damaged):
     for hit in tolerate(parse_hhr, damage(HHR, *damaged)) or ():
         assert len(hit.query_index) == len(hit.hit_index) > 0
         assert (np.diff(hit.query_index) > 0).all() and (np.diff(hit.hit_index) > 0).all()
+
+
+@given(damages)
+@fuzzed
+def test_hmmsearch(damaged):
+    for hit in tolerate(parse_hmmsearch, damage(HMMSEARCH, *damaged), "ACDE") or ():
+        assert len(hit.query_index) == len(hit.hit_index) > 0
+        assert (np.diff(hit.query_index) > 0).all() and (np.diff(hit.hit_index) > 0).all()
+        assert hit.hit_index[-1] - hit.hit_start < len(hit.hit_residues)
 
 
 @given(damages)
