@@ -53,6 +53,7 @@ def main() -> None:
     from tffold.train.norms import is_logged
     from tffold.train.profiler import Profiler
     from tffold.train.run import build_trainer
+    from tffold.train.run_folder import RunFolder
     from tffold.train.strategy import build_cluster
     from tffold.train.task import alphafold_task
     from tffold.train.trainer import STOP
@@ -94,7 +95,7 @@ def main() -> None:
         read = median(lambda number: [float(x) for x in scalars], options.steps)
 
         best_effort = BestEffort()
-        monitor = Monitor(Path(folder), config, best_effort)
+        monitor = Monitor(RunFolder(folder, best_effort), config, best_effort)
         watchers = [monitor, Profiler(Path(folder), range(0), best_effort)]
         for watcher in watchers:
             watcher.set_model(trainer)

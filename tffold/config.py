@@ -298,7 +298,9 @@ class TrainConfig:
     learning_rate_scale: list[str] = setting([])  # "pattern=factor"
     max_non_finite_steps: int = setting(10, at_least=1, free_on_resume=True)
     log_every: int = setting(10, at_least=1, free_on_resume=True)
-    checkpoint_every: int = setting(1000, at_least=1, free_on_resume=True)
+    checkpoint_every: int = setting(1000, at_least=1, free_on_resume=True)  # steps
+    # Besides: after the first step that ends so long after the last checkpoint; 0 = never.
+    checkpoint_every_seconds: float = setting(0.0, free_on_resume=True)
     keep_checkpoints: int = setting(5, at_least=1, free_on_resume=True)
     # The first so many steps' crops are measured before and after training.
     probe_steps: int = setting(0, free_on_resume=True)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import io
 import math
+import os
 import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,26 +17,28 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from records import paths
 from records.errors import InputError
+from records.paths import Place
 from tffold.config import AttentionConfig, Config, Rule, rules
 
 BASE_KEY = "base"  # a configuration to start from: packaged, or a file beside the one naming it
 PACKAGED = Path(__file__).parent / "configs"
 
 
-def load_config(name: str | Path, overrides: Sequence[str] = ()) -> Config:
+def load_config(name: Place, overrides: Sequence[str] = ()) -> Config:
     """Reads a YAML file (and the ``base`` it names), applies overrides, checks everything.
 
     Args:
-      name: a packaged configuration (``initial_training``) or the path of a YAML file; it says
-        only what differs from the defaults or its base.
+      name: a packaged configuration (``initial_training``) or the path or URL of a YAML file; it
+        says only what differs from the defaults or its base.
       overrides: ``dotted.key=value`` strings, as on the command line.
 
     Raises:
       InputError: a missing or broken file, an unknown or ill-typed key, a value out of range;
         the message names the file, the key and, for an unknown key, its nearest neighbour.
     """
-    path = _find(name, Path())
+    path = _find(name)
     merged = _read_tree(path, seen=())
     for override in overrides:
         source = f"override '{override}'"
@@ -46,7 +50,7 @@ def load_config(name: str | Path, overrides: Sequence[str] = ()) -> Config:
         except (OmegaConfBaseException, YAMLError) as error:
             raise InputError(f"{source}: {_first_line(error)}") from None
         merged = OmegaConf.merge(merged, _checked(tree, source))
-    return from_dict(OmegaConf.to_container(merged, resolve=True), str(path))
+    return from_dict(OmegaConf.to_container(merged, resolve=True), path)
 
 
 def from_dict(tree: Mapping[str, Any], source: str) -> Config:
@@ -85,21 +89,21 @@ def packaged() -> list[str]:
     return sorted(path.stem for path in PACKAGED.glob("*.yaml"))
 
 
-def weights_beside(name: str | Path) -> Path | None:
+def weights_beside(name: Place) -> str | None:
     """The weights that come with a configuration: the ``.npz`` beside it that has its name.
 
     None where there are none.  A run folder's ``config.yaml`` has none, whatever it began from.
     """
-    path = _find(name, Path()).with_suffix(".npz")
-    return path if path.is_file() else None
+    path = os.path.splitext(_find(name))[0] + ".npz"
+    return path if paths.is_file(path) else None
 
 
-def _find(name: str | Path, folder: Path) -> Path:
+def _find(name: Place, folder: str = "") -> str:
     """A packaged configuration by its bare name, else a file, relative to ``folder``."""
     if str(name) in packaged():
-        return PACKAGED / f"{name}.yaml"
-    path = folder / name
-    if path.exists():
+        return str(PACKAGED / f"{name}.yaml")
+    path = paths.join(folder, str(name)) if folder and not paths.is_url(name) else str(name)
+    if paths.exists(path):
         return path
     near = difflib.get_close_matches(Path(name).stem, packaged(), len(packaged()), 0.0)
     raise InputError(
@@ -107,11 +111,12 @@ def _find(name: str | Path, folder: Path) -> Path:
     )
 
 
-def _read_tree(path: Path, seen: tuple[Path, ...]) -> Any:
-    if path.resolve() in seen:
+def _read_tree(path: str, seen: tuple[str, ...]) -> Any:
+    itself = path if paths.is_url(path) else os.path.realpath(path)
+    if itself in seen:
         raise InputError(f"{path}: '{BASE_KEY}' leads back to this file; remove the circle")
     try:
-        tree = OmegaConf.load(path)
+        tree = OmegaConf.load(io.StringIO(paths.read_text(path)) if paths.is_url(path) else path)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
     except (OmegaConfBaseException, YAMLError, UnicodeDecodeError) as error:
@@ -119,12 +124,12 @@ def _read_tree(path: Path, seen: tuple[Path, ...]) -> Any:
     if not OmegaConf.is_dict(tree):
         raise InputError(f"{path}: expected sections such as 'model:' and 'train:' at the top")
     base = tree.pop(BASE_KEY, None)
-    tree = _checked(tree, str(path))
+    tree = _checked(tree, path)
     if base is None:
         return tree
     if not isinstance(base, str):
         raise InputError(f"{path}: '{BASE_KEY}' must name a configuration file")
-    return OmegaConf.merge(_read_tree(_find(base, path.parent), (*seen, path.resolve())), tree)
+    return OmegaConf.merge(_read_tree(_find(base, paths.parent(path)), (*seen, itself)), tree)
 
 
 def _checked(tree: Any, source: str) -> Any:

@@ -103,7 +103,7 @@ def precisions(score: np.ndarray, true: Mapping[str, np.ndarray]) -> dict[str, f
     return metrics.contact_precisions(score, true["beta"], true["beta_mask"], true["residue_index"])
 
 
-def embed(distances: np.ndarray, rounds: int = _ROUNDS) -> np.ndarray:
+def embed(distances: np.ndarray) -> np.ndarray:
     """Points [i, 3] whose distances come near to ``distances`` [i, j], near ones above all.
 
     Classical scaling, then majorisation of the stress with weights 1 / d² (de Leeuw 1977).
@@ -115,7 +115,7 @@ def embed(distances: np.ndarray, rounds: int = _ROUNDS) -> np.ndarray:
     weight = 1.0 / np.maximum(distances, 1.0) ** 2
     np.fill_diagonal(weight, 0.0)
     inverse = np.linalg.pinv(np.diag(weight.sum(1)) - weight)
-    for _ in range(rounds):
+    for _ in range(_ROUNDS):
         ratio = weight * distances / np.maximum(_distances(points), 1e-6)
         points = inverse @ (np.diag(ratio.sum(1)) - ratio) @ points
     return points
@@ -147,12 +147,7 @@ def covariation(msa: np.ndarray) -> np.ndarray:
     inverse = np.linalg.inv(covariance).reshape(num, _NUM_LETTERS, num, _NUM_LETTERS)
     strength = np.sqrt((inverse[:, :_GAP, :, :_GAP] ** 2).sum(axis=(1, 3)))
     np.fill_diagonal(strength, 0.0)
-    return without_average_product(strength)
-
-
-def without_average_product(strength: np.ndarray) -> np.ndarray:
-    """A score [i, j] with a zero diagonal, less what its row's and column's means explain."""
-    mean = strength.sum(0) / max(len(strength) - 1, 1)
+    mean = strength.sum(0) / max(num - 1, 1)
     corrected = strength - mean[:, None] * mean[None] / max(mean.mean(), 1e-9)
     np.fill_diagonal(corrected, 0.0)
     return corrected

@@ -20,6 +20,7 @@ from tffold.train.strategy import build_cluster
 from tffold.train.task import alphafold_task
 from tffold.train.trainer import AlphaFoldTrainer
 from tffold.train.validation import Progress
+from tffold.weights import checkpoint
 
 pytestmark = pytest.mark.slow
 
@@ -50,7 +51,8 @@ def test_a_checkpoint_is_predicted_as_it_was_validated(tmp_path):
     evaluation = ChainEvaluation(config, trainer)
     (validated,) = evaluation.evaluate([0], draw=True)
     folder = tmp_path / "run" / "checkpoints"
-    saving.save_state(trainer, config, folder, 1, Progress())
+    description = saving.describe_state(0, config, Progress())
+    checkpoint.save(folder, 0, saving.copy_state(trainer), description, keep=1)
 
     models = {}
     for raw in (False, True):

@@ -1,12 +1,18 @@
 """Trains the toy network in a process of its own, for tests that kill, signal or distribute it.
 
-Usage: python run_fake.py DEVICES OUT [--poison=3,4] [--slow] [--validate=EVERY] field=value ...
+Usage: python run_fake.py DEVICES OUT [--poison=3,4] [--slow] [--validate=EVERY] [--hang=STEP]
+       [--slow-writes] field=value ...
+
+``--hang``: the checkpoint of that step is written to its middle and never on; ``--slow-writes``:
+each takes a second.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -27,6 +33,7 @@ from tffold import logs
 from tffold.train.callbacks import NonFiniteError
 from tffold.train.run import train
 from tffold.train.task import Task
+from tffold.weights import checkpoint
 
 
 def fake_task(poison: frozenset[int] = frozenset(), dropout: float = 0.3) -> Task:
@@ -46,6 +53,23 @@ def fake_task(poison: frozenset[int] = frozenset(), dropout: float = 0.3) -> Tas
     )
 
 
+def hinder_writes(hang: int) -> None:
+    """Slow writes; that of step ``hang`` stops in the middle of the arrays' file."""
+    write_arrays = checkpoint.write_arrays
+
+    def hindered(file, arrays):
+        if int(arrays["step"]) != hang:
+            time.sleep(0 if hang else 1)
+            return write_arrays(file, arrays)
+        whole = io.BytesIO()
+        write_arrays(whole, arrays)
+        file.write(whole.getvalue()[: len(whole.getvalue()) // 2])
+        file.flush()
+        threading.Event().wait()
+
+    checkpoint.write_arrays = hindered
+
+
 def main(devices: int, out: str, *rest: str) -> int:
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(
@@ -61,6 +85,8 @@ def main(devices: int, out: str, *rest: str) -> int:
         callbacks.append(
             keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: time.sleep(0.2))
         )
+    if "hang" in flags or "slow-writes" in flags:
+        hinder_writes(int(flags.get("hang", 0)))
     config = fake_config(**values)
     if "validate" in flags:
         config.data.validation, config.validation.every = ["made up"], int(flags["validate"])

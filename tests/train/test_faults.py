@@ -3,49 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import socket
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import finish, start, wait_for, wait_until, weights
+
+from tffold.train.monitor import read_metrics
+from tffold.weights import checkpoint
 
 pytestmark = pytest.mark.slow
-
-SCRIPT = Path(__file__).parents[1] / "support" / "run_fake.py"
-
-
-def start(devices: int, out: Path, *words: str, env: dict[str, str] | None = None):
-    return subprocess.Popen(
-        [sys.executable, str(SCRIPT), str(devices), str(out), *words],
-        env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"} | (env or {}),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
-def finish(process, code: int = 0) -> str:
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == code, output
-    return output
-
-
-def weights(path: Path) -> dict[str, np.ndarray]:
-    with np.load(path) as file:
-        return dict(file)
-
-
-def wait_for(path: Path, process) -> None:
-    deadline = time.monotonic() + 120
-    while not path.exists():
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 @pytest.fixture(scope="module")
@@ -74,9 +43,11 @@ def test_killed_and_resumed_is_bit_for_bit_the_same(tmp_path, straight):
 
 def test_sigterm_saves_and_leaves_with_its_own_code(tmp_path, straight):
     words = (f"run_dir={tmp_path}/run", "steps=12", "batch_size=8", "checkpoint_every=1000")
-    process = start(1, tmp_path / "part.npz", "--slow", *words)
+    process = start(1, tmp_path / "part.npz", "--slow", "--slow-writes", *words)
     wait_for(tmp_path / "run" / "metrics.jsonl", process)
     process.send_signal(signal.SIGTERM)
+    wait_until(lambda: list((tmp_path / "run" / "checkpoints").glob(".*")), process)
+    process.send_signal(signal.SIGTERM)  # a second one does not end the writing
     output = finish(process, 75)
     assert "SIGTERM" in output
     (saved,) = (tmp_path / "run" / "checkpoints").iterdir()
@@ -85,6 +56,25 @@ def test_sigterm_saves_and_leaves_with_its_own_code(tmp_path, straight):
     again = weights(tmp_path / "out.npz")
     for name, value in straight.items():
         np.testing.assert_array_equal(value, again[name], err_msg=name)
+
+
+def test_killed_while_a_checkpoint_is_written(tmp_path, straight):
+    """Training goes on meanwhile, to the next checkpoint; it resumes from the one before."""
+    words = (f"run_dir={tmp_path}/run", "steps=12", "batch_size=8", "log_every=1")
+    process = start(1, tmp_path / "out.npz", "--hang=4", *words)
+    wait_until(
+        lambda: [line["step"] for line in read_metrics(tmp_path / "run")][-1:] == [6], process
+    )
+    (partial,) = (tmp_path / "run" / "checkpoints").glob(".*")
+    assert partial.name.startswith(".step-00000004") and list(partial.iterdir())
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    output = finish(start(1, tmp_path / "out.npz", *words))
+    assert "resuming" in output and "at step 2" in output
+    again = weights(tmp_path / "out.npz")
+    for name, value in straight.items():
+        np.testing.assert_array_equal(value, again[name], err_msg=name)
+    assert not partial.exists()
 
 
 def assert_close(one, other):
@@ -127,6 +117,8 @@ def test_two_workers_are_one_device(tmp_path, straight):
             "batch_size=8",
             "strategy=multi_worker",
             "--validate=4",
+            "checkpoint_every_seconds=0.001",
+            "keep_checkpoints=12",
             env={
                 "TF_CONFIG": json.dumps(
                     {"cluster": cluster, "task": {"type": "worker", "index": index}}
@@ -139,6 +131,9 @@ def test_two_workers_are_one_device(tmp_path, straight):
     assert "step 12/12" in outputs[0] and "step 12/12" not in outputs[1]
     for index in range(2):
         assert_close(straight, weights(tmp_path / f"out{index}.npz"))
+    # By the clock too, as the chief's has it.
+    saved = checkpoint.steps_in(tmp_path / "run" / "checkpoints")
+    assert saved[0] == 1 and {2, 4, 6, 8, 10, 12} <= set(saved)
     for step in (4, 8, 12):  # each worker measured some of the chains; both know of all
         folder = tmp_path / "run" / "validation" / f"step-{step:08d}"
         record = json.loads((folder / "validation.json").read_text())

@@ -190,7 +190,7 @@ def _full(*arguments):
 
 def test_a_full_disk_ends_the_run_with_the_last_checkpoint_intact(tmp_path, monkeypatch):
     go(tmp_path, steps=2)
-    monkeypatch.setattr(checkpoint, "save_file", _full)
+    monkeypatch.setattr(checkpoint, "write_arrays", _full)
     with pytest.raises(checkpoint.CheckpointError, match="No space left"):
         go(tmp_path, steps=6)
     assert checkpoint.steps_in(tmp_path / "checkpoints") == [2]

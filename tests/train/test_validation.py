@@ -300,8 +300,9 @@ def test_a_full_disk_under_the_logs_is_told_once_and_training_goes_on(tmp_path, 
     monkeypatch.setattr(validation.gallery.structure_files, "pdb_text", full)
     state, said, _, _ = go(tmp_path / "full", RISING, drawn=[0], steps=4)
     warnings = [line for line in said if "warning" in line]
-    assert len(warnings) == 3, warnings
-    for part in ("logs cannot", "validation cannot", "structure cannot"):
+    cannot = ("logs", "validation", "structure", "config.yaml", "summary.json")
+    assert len(warnings) == len(cannot), warnings
+    for part in (f"{what} cannot" for what in cannot):
         assert len([line for line in warnings if part in line and "No space" in line]) == 1
     for name, value in plain.items():
         np.testing.assert_array_equal(value, state[name], err_msg=name)

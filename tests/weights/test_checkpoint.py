@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ def arrays(step: int) -> dict[str, np.ndarray]:
 
 
 def save(folder, step, keep=3):
-    return checkpoint.save(folder, step, arrays(step), {"samples": step * 4}, keep)
+    return Path(checkpoint.save(folder, step, arrays(step), {"samples": step * 4}, keep))
 
 
 def test_round_trip_is_exact(tmp_path):
@@ -55,8 +56,8 @@ def test_a_later_one_pushes_out_nothing(tmp_path):
 def test_a_folder_of_checkpoints_is_found_like_a_run(tmp_path):
     for folder in (tmp_path / "checkpoints", tmp_path / "best"):
         save(folder, 5)
-    assert checkpoint.load_any(tmp_path).path == tmp_path / "checkpoints" / "step-00000005"
-    assert checkpoint.load_any(tmp_path / "best").path == tmp_path / "best" / "step-00000005"
+    assert checkpoint.load_any(tmp_path).path == str(tmp_path / "checkpoints/step-00000005")
+    assert checkpoint.load_any(tmp_path / "best").path == str(tmp_path / "best/step-00000005")
     assert checkpoint.load_any(tmp_path / "nothing") is None
 
 

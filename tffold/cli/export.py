@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from records.cli import ShowVersion
 from records.errors import InputError
@@ -20,8 +19,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "for AlphaFold, ColabFold and OpenFold's import.",
     )
     parser.add_argument("--version", action=ShowVersion)
-    parser.add_argument("checkpoint", type=Path, help="a checkpoint or run folder")
-    parser.add_argument("output", type=Path, help="the .npz to write")
+    parser.add_argument("checkpoint", help="a checkpoint or run folder, a path or a URL")
+    parser.add_argument("output", help="the .npz to write, a path or a URL")
     parser.add_argument(
         "--raw", action="store_true", help="the weights themselves, not their moving average"
     )

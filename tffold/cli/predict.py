@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             params,
             options.input,
             evidences,
-            Path(options.output),
+            options.output,
             raw=options.raw,
             relax=options.relax,
             distill=options.distill,

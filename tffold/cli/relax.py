@@ -8,8 +8,8 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import fields
-from pathlib import Path
 
+from records import paths
 from records.cli import ShowVersion
 from records.errors import InputError
 from tffold.cli.fit import EXIT_INPUT
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             result = relax(read_pdb(options.input), config)
         except InputError as error:
             raise error if error.file else InputError(str(error), file=options.input) from None
-        Path(options.output).write_text(result.pdb_text)
+        paths.write_whole(options.output, result.pdb_text)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_INPUT
@@ -51,8 +51,8 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--version", action=ShowVersion)
-    parser.add_argument("input", type=Path, help="a PDB file: its protein chains are taken")
-    parser.add_argument("output", type=Path, help="the PDB file to write, with hydrogens")
+    parser.add_argument("input", help="a PDB file, a path or a URL: its protein chains are taken")
+    parser.add_argument("output", help="the PDB file to write, with hydrogens")
     units = {
         "stiffness": "kcal/mol/Å^2, of the restraints",
         "tolerance": "kcal/mol/nm, at which a round ends",

@@ -43,13 +43,20 @@ class Board:
     Args:
       folder: of the event files; None writes nothing.
       best_effort: what failures go through.
+      largest: bytes of an event file after which another is begun; None = any.
     """
 
-    def __init__(self, folder: Path | None, best_effort: BestEffort) -> None:
+    def __init__(
+        self, folder: Path | None, best_effort: BestEffort, largest: int | None = None
+    ) -> None:
         self.best_effort = best_effort
+        self._folder, self._largest = folder, largest
         self._writer: tf.summary.SummaryWriter | None = None
         if folder is not None:
-            self._try(lambda: setattr(self, "_writer", tf.summary.create_file_writer(str(folder))))
+            self._try(self._begin)
+
+    def _begin(self) -> None:
+        self._writer = tf.summary.create_file_writer(str(self._folder))
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         self._write(step, lambda: [tf.summary.scalar(name, x) for name, x in values.items()])
@@ -93,6 +100,14 @@ class Board:
     def flush(self) -> None:
         if self._writer is not None:
             self._try(self._writer.flush)
+            if self._largest is not None:
+                self._try(self._begin_another)
+
+    def _begin_another(self) -> None:
+        files = sorted(self._folder.glob("events.out.*"), key=lambda path: path.stat().st_mtime_ns)
+        if files and files[-1].stat().st_size > self._largest:
+            self._writer.close()
+            self._begin()
 
     def close(self) -> None:
         if self._writer is not None:

@@ -8,7 +8,7 @@ Kullback-Leibler divergence from a reference that averages the distograms of man
 from __future__ import annotations
 
 import json
-import shutil
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from records.durable import whole_file, write_whole
+from records import paths
 from records.errors import InputError
+from records.paths import Place
 from tffold.config import Config, DistillConfig
 from tffold.predict.models import Prediction
 from tffold.predict.targets import Raw, Target
@@ -98,20 +99,19 @@ class Reference:
             np.add.at(count, residue, 1.0)
         return total / np.maximum(count, 1.0)
 
-    def save(self, path: Path) -> None:
-        with whole_file(path) as file:
+    def save(self, path: Place) -> None:
+        with paths.whole_file(path) as file:
             np.savez(file, total=self.total, count=self.count, sequences=self.sequences)
 
     @classmethod
-    def load(cls, path: Path, max_separation: int, num_bins: int) -> Reference:
+    def load(cls, path: Place, max_separation: int, num_bins: int) -> Reference:
         """A reference that was saved.  Raises InputError if it is none or of another kind."""
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with paths.open_reading(path) as data, np.load(data, allow_pickle=False) as file:
                 found = cls(file["total"], file["count"], int(file["sequences"]))
-        except OSError as error:
-            what = error.strerror or "no reference distogram"
-            raise InputError(what, file=path, mend="check --reference") from None
-        except (ValueError, KeyError) as error:
+        except InputError:
+            raise
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise InputError(
                 f"no reference distogram ({error})", file=path, mend="check --reference"
             ) from None
@@ -147,18 +147,17 @@ class Distillation:
 
     config: DistillConfig
     num_bins: int
-    output: Path
+    output: Place
     reference: Reference | None
 
     @classmethod
-    def open(cls, config: Config, output: Path, reference: str = "") -> Distillation:
+    def open(cls, config: Config, output: Place, reference: str = "") -> Distillation:
         """With the given reference, else that of an earlier run here.  Raises InputError."""
         settings, bins = config.predict.distill, config.model.heads.distogram_num_bins
-        earlier = output / FOLDER / REFERENCE
-        path = Path(reference) if reference else earlier
+        earlier = paths.join(output, FOLDER, REFERENCE)
         found = None
-        if reference or earlier.exists():
-            found = Reference.load(path, settings.max_separation, bins)
+        if reference or paths.exists(earlier):
+            found = Reference.load(reference or earlier, settings.max_separation, bins)
         return cls(settings, bins, output, found)
 
     def write(self, folder: Path, target: Target, raw: Raw, ranked: Sequence[Prediction]) -> None:
@@ -178,9 +177,9 @@ class Distillation:
 
     def finish(self, names: Sequence[str]) -> str:
         """Judge these targets, write structures and manifest; a line for people."""
-        folder = self.output / FOLDER
-        shutil.rmtree(folder / STRUCTURES, ignore_errors=True)
-        (folder / STRUCTURES).mkdir(parents=True)
+        folder = paths.join(self.output, FOLDER)
+        paths.remove(paths.join(folder, STRUCTURES))
+        paths.make_folder(paths.join(folder, STRUCTURES))
         names = sorted(names)
         own = self.reference is None
         if self.reference is None:
@@ -189,9 +188,10 @@ class Distillation:
                 kept = self._kept(name)
                 self.reference.add(kept["pairs"], len(kept["plddt"]))
         if own and self.reference.sequences:
-            self.reference.save(folder / REFERENCE)
+            self.reference.save(paths.join(folder, REFERENCE))
         entries = [self._judge(name, folder) for name in names]
-        write_whole(folder / MANIFEST, "".join(json.dumps(entry) + "\n" for entry in entries))
+        lines = "".join(json.dumps(entry) + "\n" for entry in entries)
+        paths.write_whole(paths.join(folder, MANIFEST), lines)
         selected = sum(entry["status"] == "selected" for entry in entries)
         note = ""
         if self.reference.sequences < FEW:
@@ -199,10 +199,11 @@ class Distillation:
         return f"distillation: {selected} of {len(entries)} chains chosen{note}"
 
     def _kept(self, name: str) -> dict[str, np.ndarray]:
-        with np.load(self.output / name / _PAIRS, allow_pickle=False) as file:
+        place = paths.join(self.output, name, _PAIRS)
+        with paths.open_reading(place) as data, np.load(data, allow_pickle=False) as file:
             return dict(file)
 
-    def _judge(self, name: str, folder: Path) -> Mapping[str, Any]:
+    def _judge(self, name: str, folder: Place) -> Mapping[str, Any]:
         kept = self._kept(name)
         plddt = kept["plddt"]
         length = len(plddt)
@@ -228,7 +229,8 @@ class Distillation:
                 residue_index=np.arange(1, length + 1),
                 b_factors=kept["mask"],
             ).with_b_factors(np.where(mask, plddt, 0.0))
-            (folder / entry["structure"]).write_text(mmcif_text(structure, name, plddt))
+            text = mmcif_text(structure, name, plddt)
+            paths.write_whole(paths.join(folder, entry["structure"]), text)
         entry["plddt"] = np.round(plddt.astype(float), 2).tolist()
         entry["divergence"] = np.round(divergence, 4).tolist()
         entry["mask"] = mask.astype(int).tolist()

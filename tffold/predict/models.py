@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import google_crc32c
 import numpy as np
 import tensorflow as tf
 
+from records import paths
 from records.errors import InputError
 from tffold import metrics
 from tffold.config import Config, ModelConfig
@@ -190,12 +190,15 @@ def load_models(
 
 def _parameter_file(source: str, name: str) -> str:
     """The file of this name in a folder that holds such files; else the source itself."""
-    inside = Path(source) / f"params_{name}.npz"
-    if inside.is_file():
-        return str(inside)
-    others = sorted(p.name for p in Path(source).glob("params_*.npz"))
+    inside = paths.join(source, f"params_{name}.npz")
+    if source.endswith(".npz"):
+        return source
+    if paths.is_file(inside):
+        return inside
+    entries = paths.list_folder(source) if paths.is_folder(source) else []
+    others = [e.name for e in entries if e.name.startswith("params_") and e.name.endswith(".npz")]
     if others:
         raise InputError(
-            f"no {inside.name} here", file=source, mend=f"there are {', '.join(others[:5])}"
+            f"no {paths.name(inside)} here", file=source, mend=f"there are {', '.join(others[:5])}"
         )
     return source

@@ -14,8 +14,11 @@ from typing import Any
 import tensorflow as tf
 from tqdm import tqdm
 
-from records.durable import whole_folder
+from records import paths
 from records.errors import InputError
+from records.paths import Place
+from records.stores import MissingError
+from records.uploads import whole_folder
 from tffold import config_file
 from tffold.config import DataConfig, rules
 from tffold.data.inputs import hhblits_to_restype
@@ -73,7 +76,7 @@ class Job:
 def predict_all(
     targets: Sequence[Target],
     job: Job,
-    folder: Path,
+    folder: Place,
     *,
     overwrite: bool = False,
     progress: bool = True,
@@ -89,7 +92,7 @@ def predict_all(
 
         relax.require_openmm()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        paths.make_folder(folder)
     except OSError as error:
         raise InputError(f"cannot be made: {error.strerror}", file=folder) from None
     outcome = Outcome()
@@ -97,7 +100,7 @@ def predict_all(
     with bar:
         for target in targets:
             bar.set_postfix_str(f"{target.name} ({target.length})")
-            target_folder = folder / target.name
+            target_folder = paths.join(folder, target.name)
             if not overwrite and finished(target_folder, job.fingerprint(target)):
                 outcome.skipped.append(target.name)
             else:
@@ -108,19 +111,25 @@ def predict_all(
                 else:
                     outcome.predicted.append(target.name)
             bar.update()
-    output.write_json(folder / SUMMARY_FILE, asdict(outcome))
+    summary = json.dumps(asdict(outcome), indent=1) + "\n"
+    paths.write_whole(paths.join(folder, SUMMARY_FILE), summary)
     return outcome
 
 
-def finished(folder: Path, fingerprint: str) -> bool:
-    """Whether this folder holds what would be predicted."""
+def finished(folder: Place, fingerprint: str) -> bool:
+    """Whether this folder holds what would be predicted.  Raises InputError: nobody can tell."""
     try:
-        return json.loads((folder / output.RECORD).read_text())["fingerprint"] == fingerprint
-    except (OSError, ValueError, KeyError, TypeError):
+        text = paths.read_text(paths.join(folder, output.RECORD))
+        return json.loads(text)["fingerprint"] == fingerprint
+    except InputError as error:
+        if paths.is_url(folder) and not isinstance(error, MissingError):
+            raise
+        return False
+    except (ValueError, KeyError, TypeError):
         return False
 
 
-def _attempt(target: Target, job: Job, folder: Path) -> str:
+def _attempt(target: Target, job: Job, folder: Place) -> str:
     """Predict one target; why that failed, or ''."""
     try:
         predict_target(target, job, folder)
@@ -141,7 +150,7 @@ def _attempt(target: Target, job: Job, folder: Path) -> str:
     return ""
 
 
-def predict_target(target: Target, job: Job, final: Path) -> list[Prediction]:
+def predict_target(target: Target, job: Job, final: Place) -> list[Prediction]:
     """One target with every model and seed: ranked, relaxed, written.  Raises InputError."""
     timings: dict[str, Any] = {}
     start = time.monotonic()
@@ -168,7 +177,7 @@ def predict_target(target: Target, job: Job, final: Path) -> list[Prediction]:
             relaxed[one.name] = relax([one.structure], settings.relax)
             timings[f"relax_{one.name}"] = time.monotonic() - begun
     msa = hhblits_to_restype(raw["msa"]).numpy() if settings.plots else None
-    with whole_folder(final) as folder:
+    with whole_folder(final, output.RECORD) as folder:
         output.write_predictions(folder, target.name, ranked, relaxed, msa)
         if job.extra is not None:
             job.extra(folder, target, raw, ranked)

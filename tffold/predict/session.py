@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
+from records.paths import Place
 from tffold.config import Config
 from tffold.predict.distill import Distillation
 from tffold.predict.models import load_models
@@ -20,7 +20,7 @@ def predict(
     sources: Sequence[str],
     inputs: Sequence[str],
     evidences: Evidences,
-    output: Path,
+    output: Place,
     *,
     raw: bool = False,
     relax: str = "none",

@@ -9,12 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from records import shards
+from records import paths, shards
 from records.chemistry import ATOM_TYPES, RESTYPES_WITH_X
 from records.errors import InputError
 from records.features import (
@@ -24,10 +23,11 @@ from records.features import (
     read_evidence,
     single_sequence,
 )
-from records.mmcif import read_bytes
+from records.gunzip import gunzipped
+from records.paths import Place
 from records.search import SearchOptions, search_sequence
 from records.sources import AlignmentRef, find_alignments, normalized
-from records.structure import Chain, located
+from records.structure import AGAIN, Chain, located
 from records.templates import TemplateLibrary
 from tffold.data.reader import Damage, RecordSet
 
@@ -128,10 +128,11 @@ def find_targets(sources: Sequence[str], evidences: Evidences, max_length: int =
     """
     found: list[Target] = []
     for source in sources:
-        path = Path(source)
-        fasta = [path] if path.is_file() and path.suffix != shards.SUFFIX else []
-        if path.is_dir():
-            fasta = sorted(p for p in path.iterdir() if _is_fasta(p))
+        fasta = []
+        if paths.is_folder(source):
+            fasta = [e.place for e in paths.list_folder(source) if _is_fasta(e.name)]
+        elif not source.endswith(shards.SUFFIX) and paths.is_file(source):
+            fasta = [paths.tidy(source)]
         if fasta:
             refs = evidences.find()
             found += [t for p in fasta for t in fasta_targets(p, evidences, refs, max_length)]
@@ -164,19 +165,20 @@ def _failing(name: str, source: str, problem: InputError) -> Target:
     return Target(name, 0, source, "", load)
 
 
-def _is_fasta(path: Path) -> bool:
-    return path.name.lower().removesuffix(".gz").endswith(FASTA_SUFFIXES)
+def _is_fasta(name: str) -> bool:
+    return name.lower().removesuffix(".gz").endswith(FASTA_SUFFIXES)
 
 
 def fasta_targets(
-    path: Path, evidences: Evidences, refs: Mapping[str, AlignmentRef], max_length: int = 0
+    path: Place, evidences: Evidences, refs: Mapping[str, AlignmentRef], max_length: int = 0
 ) -> list[Target]:
     """The sequences of one FASTA file; the header's first word names the target.
 
     Raises:
       InputError: the file is not there, empty or no FASTA file.
     """
-    lines = read_bytes(path).decode("latin-1").splitlines()
+    data = gunzipped(paths.read_bytes(path), path, AGAIN)
+    lines = data.decode("latin-1").splitlines()
     blocks: list[tuple[int, str, list[tuple[int, str]]]] = []  # line, header, numbered lines
     for number, line in enumerate(lines, start=1):
         if line.startswith(">"):
@@ -199,7 +201,7 @@ def fasta_targets(
 
 
 def _fasta_target(
-    path: Path,
+    path: Place,
     number: int,
     header: str,
     rows: Sequence[tuple[int, str]],
@@ -226,7 +228,7 @@ def _fasta_target(
     return Target(folder_name(name), len(sequence), f"{path}: {item}", sequence, load)
 
 
-def _check_letters(path: Path, name: str, rows: Sequence[tuple[int, str]]) -> None:
+def _check_letters(path: Place, name: str, rows: Sequence[tuple[int, str]]) -> None:
     last = rows[-1][0]
     for number, row in rows:
         letters = row.rstrip()

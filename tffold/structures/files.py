@@ -6,13 +6,12 @@ confidence as the ModelCIF extension has it (``_ma_qa_metric`` and its kin) and 
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import gemmi
 import numpy as np
 
+from records import paths
 from records.chemistry import ATOM_ORDER, ATOM_TYPES, RESTYPE_NAMES, RESTYPES_WITH_X
 from records.errors import InputError
 from records.pdb import read_chains, residues_to_arrays
@@ -192,7 +191,7 @@ def _add_model_items(
     )
 
 
-def read_pdb(path: str | os.PathLike) -> list[Structure]:
+def read_pdb(path: paths.Place) -> list[Structure]:
     """The protein chains of a PDB file's first model, in order, hydrogens left out.
 
     Waters, ligands and nucleic acids are left out too.
@@ -200,11 +199,7 @@ def read_pdb(path: str | os.PathLike) -> list[Structure]:
     Raises:
       InputError: no such file, no PDB file, or without a protein.
     """
-    path = Path(path)
-    try:
-        text = path.read_text("latin-1")
-    except OSError as error:
-        raise InputError(str(error.strerror), file=path, mend="check the path") from None
+    text = paths.read_bytes(path).decode("latin-1")
     structures = structures_of(text, path)
     if not structures:
         raise InputError("holds no protein atoms", file=path, mend=AGAIN)

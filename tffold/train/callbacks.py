@@ -1,4 +1,4 @@
-"""Keras callbacks that keep a run safe: checkpoints, signals, and bad numbers."""
+"""Keras callbacks that keep a run safe from signals and bad numbers."""
 
 from __future__ import annotations
 
@@ -77,31 +77,11 @@ class Probe(keras.callbacks.Callback):
         self.write(self.model.step, {f"{PROBE}{name}": value for name, value in means.items()})
 
 
-class Checkpointer(keras.callbacks.Callback):
-    """Saves every ``checkpoint_every`` steps and at the end."""
-
-    def __init__(self, save: Callable[[], object], start_step: int) -> None:
-        super().__init__()
-        self.save = save
-        self.saved_step = start_step
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        self._save()
-
-    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
-        self._save()
-
-    def _save(self) -> None:
-        step = self.model.step
-        if step != self.saved_step:
-            self.save()
-            self.saved_step = step
-
-
 class StopOnSignal(keras.callbacks.Callback):
     """SIGTERM or SIGINT ends training after the step at hand, on all workers alike.
 
-    ``caught`` is the signal's number then, 0 before. A second SIGINT interrupts at once.
+    ``caught`` is the signal's number then, 0 before. A second SIGINT interrupts at once. Signals
+    are caught until ``restore``, so that the last checkpoint can still be written.
     """
 
     def __init__(self) -> None:
@@ -113,7 +93,8 @@ class StopOnSignal(keras.callbacks.Callback):
         for number in (signal.SIGTERM, signal.SIGINT):
             self._before[number] = signal.signal(number, self._handle)
 
-    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
+    def restore(self) -> None:
+        """Leaves signals to whoever had them before."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
 

@@ -12,18 +12,22 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
+from records import paths
 from records.durable import write_whole
+from records.paths import Place
 from tffold.config import Config
 from tffold.pictures.board import CANNOT_WRITE, BestEffort, Board
 from tffold.train import describe
 from tffold.train.loop import SECONDS, WAIT
 from tffold.train.norms import GRADIENT, UPDATE, is_logged
+from tffold.train.run_folder import RunFolder
 from tffold.train.step import BAD_EXAMPLES, TOTAL
 
 _LOG = logging.getLogger(__name__)
 METRICS_FILE, TENSORBOARD_FOLDER = "metrics.jsonl", "tensorboard"
 STATM = Path("/proc/self/statm")  # Linux: sizes in pages, the second what is in memory
 LDDT = "metric/lddt_ca"
+LARGEST_EVENT_FILE = 8 << 20  # bytes, on a store, where all of a file is written at each change
 
 
 class Monitor(keras.callbacks.Callback):
@@ -32,19 +36,20 @@ class Monitor(keras.callbacks.Callback):
     Trouble in writing is told once and training goes on.
 
     Args:
+      folder: the run's.
       best_effort: what failures go through.
       texts: told to TensorBoard when training begins, Markdown by name.
     """
 
     def __init__(
         self,
-        run_dir: Path,
+        folder: RunFolder,
         config: Config,
         best_effort: BestEffort,
         texts: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__()
-        self.run_dir = Path(run_dir)
+        self.folder, self.run_dir = folder, folder.here
         self.config = config
         self.texts = texts or {}
         self.best_effort = best_effort
@@ -53,8 +58,10 @@ class Monitor(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         step = self.model.step
+        self.folder.fetch(METRICS_FILE)
         self.best_effort(CANNOT_WRITE, lambda: keep_lines(self.run_dir / METRICS_FILE, step))
-        self.board = Board(self.run_dir / TENSORBOARD_FOLDER, self.best_effort)
+        largest = LARGEST_EVENT_FILE if self.folder.is_remote else None
+        self.board = Board(self.run_dir / TENSORBOARD_FOLDER, self.best_effort, largest)
         for name, text in self.texts.items():
             self.board.text(step, name, text)
         self.board.hparams(describe.hyperparameters(self.config))
@@ -64,6 +71,10 @@ class Monitor(keras.callbacks.Callback):
         self.window.append(logs or {})
         if is_logged(batch + 1, self.config.train):
             self._flush(batch + 1)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        self.board.flush()
+        self.folder.copy_soon(at_once=True)  # with the checkpoint of this step
 
     def close(self) -> None:
         """Writes what is left; to be called however training ended."""
@@ -78,6 +89,7 @@ class Monitor(keras.callbacks.Callback):
         shown = {board_tag(name): value for name, value in record.items() if name != "step"}
         self.board.scalars(step, shown)
         self.board.flush()
+        self.folder.copy_soon()
 
     def _flush(self, step: int) -> None:
         scalars = window_means(self.window, exact=is_logged(step, self.config.train))
@@ -145,12 +157,12 @@ def keep_lines(path: Path, last_step: int) -> None:
     write_whole(path, "".join(line + "\n" for line in kept))
 
 
-def read_metrics(run_dir: str | Path) -> list[dict[str, float]]:
+def read_metrics(run_dir: Place) -> list[dict[str, float]]:
     """The records of a run's ``metrics.jsonl``, oldest first."""
-    path = Path(run_dir) / METRICS_FILE
-    if not path.is_file():
+    place = paths.join(run_dir, METRICS_FILE)
+    if not paths.is_file(place):
         return []
-    lines = path.read_text().splitlines()
+    lines = paths.read_text(place).splitlines()
     return [json.loads(line) for line in lines if _step_of(line) < math.inf]
 
 

@@ -12,18 +12,21 @@ from pathlib import Path
 
 import keras
 
+from records import paths
 from records.durable import write_whole
 from records.errors import InputError
 from tffold import config_file
 from tffold.config import Config, rules
 from tffold.pictures.board import BestEffort
 from tffold.train import describe
-from tffold.train.callbacks import Checkpointer, Probe, StopOnNonFinite, StopOnSignal
+from tffold.train.callbacks import Probe, StopOnNonFinite, StopOnSignal
+from tffold.train.checkpointer import Checkpointer
 from tffold.train.feed import Feed
 from tffold.train.loop import fit
-from tffold.train.monitor import TENSORBOARD_FOLDER, Monitor
+from tffold.train.monitor import TENSORBOARD_FOLDER, Monitor, read_metrics
 from tffold.train.profiler import Profiler
-from tffold.train.saving import VALIDATION, restore, save_state, start_from
+from tffold.train.run_folder import RunFolder
+from tffold.train.saving import VALIDATION, restore, start_from
 from tffold.train.strategy import Cluster, build_cluster
 from tffold.train.summary import run_summary
 from tffold.train.task import Task
@@ -68,15 +71,14 @@ def train(
       NonFiniteError: see ``StopOnNonFinite``.
     """
     cluster = build_cluster(config.train)
-    run_dir = Path(config.train.run_dir)
+    run_dir = paths.tidy(config.train.run_dir)
     feed = Feed(task.dataset(config), cluster)
     trainer = build_trainer(config, task, cluster)
     step = trainer.training_step
     if step.frozen:
         sizes = [sum(math.prod(v.shape) for v in group) for group in (step.trained, step.frozen)]
         _LOG.info("training {:,} parameters; {:,} are frozen".format(*sizes))
-    folder = run_dir / checkpoint.FOLDER
-    latest = checkpoint.load_latest(folder)
+    latest = _latest(cluster, paths.join(run_dir, checkpoint.FOLDER))
     progress = Progress()
     if latest is not None:
         check_same_config(latest, config, allow_config_change)
@@ -85,58 +87,75 @@ def train(
         _LOG.info("resuming %s at step %d", run_dir, trainer.step)
     elif config.train.init_from:
         start_from(trainer, config.train.init_from, task)
+    del latest  # as large as the state itself
     best_effort = BestEffort()
     evaluation = task.evaluation(config, trainer)
-    monitor = Monitor(run_dir, config, best_effort) if cluster.is_chief else None
-
-    def save_last() -> None:
-        if cluster.is_chief:
-            save_state(trainer, config, folder, config.train.keep_checkpoints, progress)
-
-    def save_best() -> None:
-        if cluster.is_chief:
-            best = save_state(trainer, config, run_dir / BEST_FOLDER, 1, progress)
-            # A later one may lie there, from before the run went back to this step's past.
-            checkpoint.remove_others(best)
-
-    stopper = StopOnSignal()
-    watchers = [
-        Probe(feed, config, monitor.record if monitor else lambda step, scalars: None),
-        StopOnNonFinite(feed, config),
-        *callbacks,
-        stopper,
-    ]
-    if evaluation is not None:
-        report = Reporter(run_dir, best_effort, monitor) if monitor else lambda summary: None
-        watchers.append(Validator(evaluation, config, progress, save_best, report))
-    watchers.append(Checkpointer(save_last, trainer.step))
-    if monitor:
-        _write(run_dir / CONFIG_FILE, config_file.to_yaml(config), best_effort)
-        monitor.texts = {
-            "config": describe.settings(config),
-            "data": task.describe_data(feed.factory, evaluation),
-            "environment": describe.environment(cluster),
-            "model": describe.model_table(trainer.network),
-        }
-        steps = config_file.profiled_steps(config.train.profile)
-        watchers = [monitor, *watchers, Profiler(run_dir / TENSORBOARD_FOLDER, steps, best_effort)]
-        with contextlib.closing(monitor):
+    with contextlib.ExitStack() as stack:
+        stopper = StopOnSignal()
+        watchers = [StopOnNonFinite(feed, config), *callbacks, stopper]
+        folder = saver = None
+        record, save_best, report = (lambda *_: None for _ in range(3))
+        if cluster.is_chief:  # it alone writes
+            folder = stack.enter_context(RunFolder(run_dir, best_effort))
+            monitor = Monitor(folder, config, best_effort)
+            saver = Checkpointer(trainer, config, run_dir, progress)
+            record, save_best = monitor.record, saver.save_best
+            report = Reporter(folder, best_effort, monitor)
+        watchers = [Probe(feed, config, record), *watchers]
+        if evaluation is not None:
+            watchers.append(Validator(evaluation, config, progress, save_best, report))
+        if saver:
+            _write(folder.here / CONFIG_FILE, config_file.to_yaml(config), best_effort)
+            monitor.texts = {
+                "config": describe.settings(config),
+                "data": task.describe_data(feed.factory, evaluation),
+                "environment": describe.environment(cluster),
+                "model": describe.model_table(trainer.network),
+            }
+            steps = config_file.profiled_steps(config.train.profile)
+            profiler = Profiler(folder.here / TENSORBOARD_FOLDER, steps, best_effort)
+            watchers = [monitor, *watchers, saver, profiler]
+        with contextlib.ExitStack() as training:
+            training.callback(stopper.restore)
+            if saver:
+                training.enter_context(contextlib.closing(monitor))
+                training.enter_context(saver)
             fit(trainer, feed, config, watchers)
-    else:
-        fit(trainer, feed, config, watchers)
-    summary = run_summary(run_dir, trainer.step)
-    if progress.best_step:
-        summary["best"] = {
-            "step": progress.best_step,
-            SCORE: progress.best,
-            "checkpoint": str(run_dir / BEST_FOLDER / checkpoint.folder_name(progress.best_step)),
-        }
-    if feed.factory.skipped:
-        summary["skipped_records"] = feed.factory.skipped
-        _LOG.warning("%d damaged records were skipped; convert them again", feed.factory.skipped)
-    if cluster.is_chief:
-        _write(run_dir / SUMMARY_FILE, json.dumps(summary, indent=1) + "\n", best_effort)
+        metrics = read_metrics(folder.here if folder else run_dir)
+        summary = run_summary(run_dir, metrics, trainer.step)
+        if progress.best_step:
+            best = checkpoint.folder_name(progress.best_step)
+            summary["best"] = {
+                "step": progress.best_step,
+                SCORE: progress.best,
+                "checkpoint": paths.join(run_dir, BEST_FOLDER, best),
+            }
+        if skipped := feed.factory.skipped:
+            summary["skipped_records"] = skipped
+            _LOG.warning("%d damaged records were skipped; convert them again", skipped)
+        if folder:
+            _write(folder.here / SUMMARY_FILE, json.dumps(summary, indent=1) + "\n", best_effort)
     return Outcome(trainer, summary, stopper.caught)
+
+
+def _latest(cluster: Cluster, folder: str) -> checkpoint.Checkpoint | None:
+    """The newest whole checkpoint as the chief sees it: a store may list others to others.
+
+    Raises:
+      CheckpointError: see ``load_latest``; to all processes.
+    """
+    latest, problem = None, ""
+    if cluster.is_chief:
+        try:
+            latest = checkpoint.load_latest(folder)
+        except InputError as error:
+            problem = str(error)
+    step, problem = cluster.gather_json([latest.step if latest else None, problem])[0]
+    if problem:
+        raise checkpoint.CheckpointError(problem)
+    if cluster.is_chief or step is None:
+        return latest
+    return checkpoint.load(paths.join(folder, checkpoint.folder_name(step)))
 
 
 def _write(path: Path, content: str, best_effort: BestEffort) -> None:
@@ -169,8 +188,9 @@ def validate(config: Config, task: Task, source: str) -> Summary:
         for line in table_lines(summary):
             _LOG.info(line)
         _LOG.info(summary_line(summary))
-        report = Reporter(Path(config.train.run_dir), BestEffort())
-        _LOG.info("written to %s", report(summary))
+        best_effort = BestEffort()
+        with RunFolder(config.train.run_dir, best_effort) as folder:
+            _LOG.info("written to %s", Reporter(folder, best_effort)(summary))
     return summary
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 
 import keras
+import numpy as np
 
+from records import paths
 from records.errors import InputError
 from tffold import config_file
 from tffold.config import Config
@@ -26,21 +27,19 @@ _SOURCES = {
 }
 
 
-def save_state(
-    trainer: AlphaFoldTrainer, config: Config, folder: Path, keep: int, progress: Progress
-) -> Path:
-    """Writes the trainer's whole state to a folder of checkpoints."""
-    step = trainer.step
-    arrays = {
-        name: keras.ops.convert_to_numpy(variable) for name, variable in trainer.named_state()
-    }
-    description = {
+def copy_state(trainer: AlphaFoldTrainer) -> dict[str, np.ndarray]:
+    """The trainer's whole state as it is now, in this host's memory."""
+    return {name: keras.ops.convert_to_numpy(variable) for name, variable in trainer.named_state()}
+
+
+def describe_state(step: int, config: Config, progress: Progress) -> dict[str, object]:
+    """What a checkpoint says of the state after ``step`` steps."""
+    return {
         "samples": step * config.train.batch_size,
         "seed": config.train.seed,
         "config": config_file.to_dict(config),
         VALIDATION: progress.to_json(),
     }
-    return checkpoint.save(folder, step, arrays, description, keep)
 
 
 def restore(trainer: AlphaFoldTrainer, saved: checkpoint.Checkpoint) -> None:
@@ -71,9 +70,9 @@ def start_from(trainer: AlphaFoldTrainer, source: str, task: Task) -> tuple[int,
 
     Returns the step they were saved at (0 if that is unknown), and the new modules' parameters.
     """
-    path = Path(source)
+    path = paths.tidy(source)
     state = trainer.state_variables
-    if path.suffix == ".npz":
+    if path.endswith(".npz"):
         task.load_npz(trainer.network, path)
         for parameter, average in zip(state.parameters, state.average, strict=True):
             average.assign(parameter)
@@ -99,7 +98,7 @@ def start_from(trainer: AlphaFoldTrainer, source: str, task: Task) -> tuple[int,
     return saved.step, kept
 
 
-def _warn_of_other_form(trainer: AlphaFoldTrainer, path: Path, config: dict | None) -> None:
+def _warn_of_other_form(trainer: AlphaFoldTrainer, path: str, config: dict | None) -> None:
     """Tells that weights were trained in another form of the model, which their shapes don't show.
 
     ``config`` is that of the run that made them; None: DeepMind's code did, as far as one can see.

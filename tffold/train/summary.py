@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
+from records import paths
+from records.paths import Place
 from tffold.train.callbacks import PROBE
 from tffold.train.loop import SECONDS
-from tffold.train.monitor import LDDT, TENSORBOARD_FOLDER, read_metrics
+from tffold.train.monitor import LDDT, TENSORBOARD_FOLDER
 from tffold.train.step import TOTAL
 from tffold.train.validation import SCORE
 from tffold.weights import checkpoint
 
 
-def run_summary(run_dir: Path, step: int) -> dict[str, object]:
-    """First and last are means of a logging window."""
-    metrics = read_metrics(run_dir)
+def run_summary(run_dir: Place, metrics: Sequence[Mapping], step: int) -> dict[str, object]:
+    """First and last are means of a logging window; ``metrics`` as ``read_metrics`` has them."""
     windows = [line for line in metrics if TOTAL in line]
     probes = [line for line in metrics if PROBE + LDDT in line]
     summary: dict[str, object] = {"step": step}
@@ -24,10 +25,11 @@ def run_summary(run_dir: Path, step: int) -> dict[str, object]:
         summary["seconds_per_step"] = seconds[len(seconds) // 2]
     if len(probes) > 1:
         summary["lddt_ca"] = [probes[0][PROBE + LDDT], probes[-1][PROBE + LDDT]]
-    folder = run_dir / checkpoint.FOLDER
+    folder = paths.join(run_dir, checkpoint.FOLDER)
     steps = checkpoint.steps_in(folder)
-    summary["checkpoint"] = str(folder / checkpoint.folder_name(steps[-1])) if steps else None
-    summary["tensorboard"] = str(run_dir / TENSORBOARD_FOLDER)
+    newest = paths.join(folder, checkpoint.folder_name(steps[-1])) if steps else None
+    summary["checkpoint"] = newest
+    summary["tensorboard"] = paths.join(run_dir, TENSORBOARD_FOLDER)
     return summary
 
 

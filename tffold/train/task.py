@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -34,7 +33,7 @@ class Task:
     dataset: Callable[[Config], DatasetFactory]
     loss_fn: Callable[[Config], LossFunction]
     metric_fn: Callable[[Config], MetricFunction]
-    load_npz: Callable[[keras.layers.Layer, Path], None]
+    load_npz: Callable[[keras.layers.Layer, str], None]
     # None: there is nothing to validate.
     evaluation: Callable[[Config, AlphaFoldTrainer], Evaluation | None]
     describe_data: Callable[[DatasetFactory, Evaluation | None], str]  # Markdown

@@ -15,12 +15,14 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from records import paths
 from records.durable import write_whole
 from tffold.config import Config
 from tffold.pictures.board import BestEffort, Board
 from tffold.train import gallery
 from tffold.train.evaluation import ChainResult, Evaluation
 from tffold.train.monitor import Monitor
+from tffold.train.run_folder import RunFolder
 from tffold.train.trainer import AlphaFoldTrainer
 
 _LOG = logging.getLogger(__name__)
@@ -178,13 +180,14 @@ class Reporter:
     """Writes each evaluation: tables, structures, ``metrics.jsonl`` and TensorBoard."""
 
     def __init__(
-        self, run_dir: Path, best_effort: BestEffort, monitor: Monitor | None = None
+        self, run: RunFolder, best_effort: BestEffort, monitor: Monitor | None = None
     ) -> None:
-        self.run_dir, self.best_effort, self.monitor = Path(run_dir), best_effort, monitor
+        self.run, self.best_effort, self.monitor = run, best_effort, monitor
 
-    def __call__(self, summary: Summary) -> Path:
-        """Returns the evaluation's folder."""
-        folder = self.run_dir / FOLDER / f"step-{summary.step:08d}"
+    def __call__(self, summary: Summary) -> str:
+        """Returns the evaluation's folder, as a user finds it."""
+        name = f"step-{summary.step:08d}"
+        folder = self.run.here / FOLDER / name
         self.best_effort("validation cannot be written", lambda: write_tables(folder, summary))
         drawn = [result for result in summary.chains if result.drawing is not None]
         for result in drawn:
@@ -198,7 +201,7 @@ class Reporter:
             scalars["perf/validation_seconds"] = summary.seconds
             self.monitor.record(summary.step, scalars)
             _show(self.monitor.board, summary, drawn)
-        return folder
+        return paths.join(self.run.place, FOLDER, name)
 
 
 def _show(board: Board, summary: Summary, drawn: list[ChainResult]) -> None:

@@ -2,8 +2,12 @@
 
 ``step-00001200/`` holds ``arrays.safetensors`` and ``checkpoint.json``: a CRC-32C of every array,
 the run's configuration, how far it is in the data (the step itself: the data are a function of
-seed and step) and the versions of what wrote it. A folder gets its name only when all of it is on
-the disk.
+seed and step) and the versions of what wrote it.
+
+On this host a folder gets its name only when all of it is on the disk. A store (``s3://`` and the
+like) cannot rename: there ``checkpoint.json`` is written last, and without it there is no
+checkpoint. ``newest.json`` beside the folders names their steps, for a store's listing may lag
+behind what was written.
 
 Arrays are called ``parameters/<path>`` and ``average/<path>`` for the trained weights,
 ``frozen/<path>`` for those that are not, and ``first_moment`` and so on for the rest.
@@ -15,8 +19,8 @@ import json
 import logging
 import platform
 import re
-import shutil
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,16 +28,22 @@ from typing import Any
 import google_crc32c
 import numpy as np
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
+from records import paths
 from records.durable import clear_partials, whole_folder
 from records.errors import InputError
+from records.paths import Place
+from records.stores import MissingError
+from records.uploads import write_stream
+from tffold.weights.arrays import crc, write_arrays
 
 _LOG = logging.getLogger(__name__)
 FORMAT = 2
 PARAMETERS, AVERAGE, FROZEN = "parameters", "average", "frozen"
 FOLDER = "checkpoints"  # in a run folder
 ARRAYS, DESCRIPTION = "arrays.safetensors", "checkpoint.json"
+NEWEST = "newest.json"  # on a store, beside the checkpoints
 _NAME = re.compile(r"step-(\d{8,})$")
 
 
@@ -41,7 +51,7 @@ _NAME = re.compile(r"step-(\d{8,})$")
 class Checkpoint:
     """What a checkpoint folder holds."""
 
-    path: Path
+    path: str
     description: dict[str, Any]
     arrays: dict[str, np.ndarray]
 
@@ -62,70 +72,140 @@ def folder_name(step: int) -> str:
     return f"step-{step:08d}"
 
 
-def steps_in(folder: str | Path) -> list[int]:
+def steps_in(folder: Place) -> list[int]:
     """Steps of the complete checkpoints in a folder, oldest first."""
-    folder = Path(folder)
-    if not folder.is_dir():
+    if paths.is_url(folder):
+        listed = _listed(folder)
+        whole = {step for step, names in listed.items() if DESCRIPTION in names}
+        return sorted(whole | set(_told(folder)))
+    if not Path(folder).is_dir():
         return []
-    matches = (_NAME.match(entry.name) for entry in folder.iterdir() if entry.is_dir())
+    matches = (_NAME.match(entry.name) for entry in Path(folder).iterdir() if entry.is_dir())
     return sorted(int(match.group(1)) for match in matches if match)
 
 
+def _listed(folder: Place) -> dict[int, set[str]]:
+    """The files of each step's folder, as a store lists them."""
+    found: dict[int, set[str]] = {}
+    for entry in paths.find(folder):
+        match = _NAME.match(paths.name(paths.parent(entry.place)))
+        if match:
+            found.setdefault(int(match.group(1)), set()).add(entry.name)
+    return found
+
+
+def _told(folder: Place) -> list[int]:
+    """The steps that ``newest.json`` names."""
+    try:
+        return list(map(int, json.loads(paths.read_text(paths.join(folder, NEWEST)))["steps"]))
+    except MissingError:
+        return []
+    except (ValueError, KeyError, TypeError):
+        _LOG.warning("%s: damaged, and not used", paths.join(folder, NEWEST))
+        return []
+
+
+def _tell(folder: Place, steps: Sequence[int]) -> None:
+    paths.write_whole(paths.join(folder, NEWEST), json.dumps({"steps": sorted(steps)}) + "\n")
+
+
 def save(
-    folder: str | Path,
+    folder: Place,
     step: int,
     arrays: Mapping[str, np.ndarray],
     description: Mapping[str, Any],
     keep: int,
-) -> Path:
+) -> str:
     """Writes a checkpoint atomically, then removes all before it but the last ``keep``.
 
     Raises:
       CheckpointError: it could not be written (a full disk, say); older ones are untouched.
     """
-    folder = Path(folder)
-    final = folder / folder_name(step)
+    final = paths.join(folder, folder_name(step))
     held = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     body = {"format": FORMAT, "step": step, **description, "versions": versions()}
-    body["arrays"] = {name: _crc(array) for name, array in held.items()}
-    body["crc32c"] = _description_crc(body)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        clear_partials(folder, "step-")
-        with whole_folder(final) as partial:
-            save_file(held, partial / ARRAYS)
-            (partial / DESCRIPTION).write_text(json.dumps(body, indent=1))
-    except (OSError, SafetensorError) as error:
+        (_write_there if paths.is_url(folder) else _write_here)(folder, step, held, body)
+    except OSError as error:
         raise CheckpointError(
-            f"{final}: checkpoint could not be written: {getattr(error, 'strerror', None) or error}"
+            f"{final}: checkpoint could not be written: {error.strerror or error}"
             "; free some space; earlier checkpoints are intact"
         ) from error
+    except InputError as error:
+        raise CheckpointError(
+            f"{final}: checkpoint could not be written: {error}; earlier checkpoints are intact"
+        ) from error
     # Later ones, damaged or they would have been resumed from, push out nothing.
-    for old in [other for other in steps_in(folder) if other <= step][:-keep]:
-        shutil.rmtree(folder / folder_name(old))
+    _remove(folder, [other for other in steps_in(folder) if other <= step][:-keep])
     return final
 
 
-def remove_others(kept: Path) -> None:
+def _write_here(
+    folder: Place, step: int, arrays: Mapping[str, np.ndarray], body: dict[str, Any]
+) -> None:
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    clear_partials(folder, "step-")
+    with whole_folder(folder / folder_name(step)) as partial:
+        with open(partial / ARRAYS, "wb") as file:
+            text = _finished(body, write_arrays(file, arrays))
+        (partial / DESCRIPTION).write_text(text)
+
+
+def _write_there(
+    folder: Place, step: int, arrays: Mapping[str, np.ndarray], body: dict[str, Any]
+) -> None:
+    known = set(steps_in(folder)) - {step}
+    for other in _listed(folder).keys() - known - {step}:
+        # What a killed process left; unless the listing has not seen yet that it is whole.
+        if not paths.exists(paths.join(folder, folder_name(other), DESCRIPTION)):
+            paths.remove(paths.join(folder, folder_name(other)))
+    final = paths.join(folder, folder_name(step))
+    paths.remove(paths.join(final, DESCRIPTION))
+    sums = write_stream(paths.join(final, ARRAYS), lambda file: write_arrays(file, arrays))
+    paths.write_whole(paths.join(final, DESCRIPTION), _finished(body, sums))
+    _tell(folder, [*known, step])
+
+
+def _finished(body: dict[str, Any], sums: Mapping[str, int]) -> str:
+    """The description's text, with the checksums of the arrays and its own."""
+    body = {**body, "arrays": dict(sums)}
+    return json.dumps({**body, "crc32c": _description_crc(body)}, indent=1)
+
+
+def _remove(folder: Place, steps: Sequence[int]) -> None:
+    """Removes whole checkpoints; a kill midway leaves none that is not."""
+    if paths.is_url(folder) and steps:
+        _tell(folder, sorted(set(steps_in(folder)) - set(steps)))
+        for step in steps:
+            for name in (DESCRIPTION, ARRAYS):
+                paths.remove(paths.join(folder, folder_name(step), name))
+    for step in steps:
+        paths.remove(paths.join(folder, folder_name(step)))
+
+
+def remove_others(kept: Place) -> None:
     """Removes every checkpoint beside ``kept``, later ones too."""
-    for step in steps_in(kept.parent):
-        if folder_name(step) != kept.name:
-            shutil.rmtree(kept.parent / folder_name(step))
+    folder = paths.parent(kept)
+    others = [step for step in steps_in(folder) if folder_name(step) != paths.name(kept)]
+    _remove(folder, others)
 
 
-def load(path: str | Path) -> Checkpoint:
+def load(path: Place) -> Checkpoint:
     """Reads one checkpoint folder and checks every byte.
 
     Raises:
       CheckpointError: something is missing, cut short or changed; the message says what.
+      InputError: the store does not answer.
     """
-    path = Path(path)
+    path = paths.tidy(path)
+    file = paths.join(path, DESCRIPTION)
     try:
-        description = json.loads((path / DESCRIPTION).read_text())
-    except OSError as error:
-        raise CheckpointError(f"{error.filename}: {error.strerror}") from None
+        description = json.loads(paths.read_bytes(file))
+    except MissingError as error:
+        raise CheckpointError(str(error)) from None
     except ValueError:
-        raise CheckpointError(f"{path / DESCRIPTION}: not valid JSON") from None
+        raise CheckpointError(f"{file}: not valid JSON") from None
     if description.get("format") != FORMAT:
         raise OtherFormatError(
             f"{path}: a checkpoint of format {description.get('format')}, where this version of "
@@ -133,43 +213,51 @@ def load(path: str | Path) -> Checkpoint:
             "version that made it, and start from that (train.init_from)"
         )
     if _description_crc(description) != description.get("crc32c"):
-        raise CheckpointError(f"{path / DESCRIPTION}: checksum does not match; the file is damaged")
-    file = path / ARRAYS
+        raise CheckpointError(f"{file}: checksum does not match; the file is damaged")
+    file = paths.join(path, ARRAYS)
     try:
-        arrays = load_file(file)
+        arrays = _load_arrays(file)
+    except MissingError as error:
+        raise CheckpointError(str(error)) from None
     except OSError as error:
         raise CheckpointError(f"{file}: {error.strerror or error}") from None
     except SafetensorError as error:
         raise CheckpointError(f"{file}: damaged ({error})") from None
-    for name, crc in description["arrays"].items():
-        if name not in arrays or _crc(arrays[name]) != crc:
+    for name, wanted in description["arrays"].items():
+        if name not in arrays or crc(arrays[name]) != wanted:
             raise CheckpointError(f"{file}: '{name}' is damaged (its checksum does not match)")
     return Checkpoint(path, description, arrays)
 
 
-def load_any(path: str | Path) -> Checkpoint | None:
+def _load_arrays(file: str) -> dict[str, np.ndarray]:
+    if not paths.is_url(file):
+        return load_file(file)
+    with tempfile.TemporaryDirectory() as folder:
+        paths.download(file, Path(folder, ARRAYS))
+        return load_file(Path(folder, ARRAYS))
+
+
+def load_any(path: Place) -> Checkpoint | None:
     """A checkpoint folder itself, or the newest whole one of a run's or of a folder; else None.
 
     Raises:
       CheckpointError: see ``load`` and ``load_latest``.
     """
-    path = Path(path)
-    if (path / DESCRIPTION).exists():
+    if paths.exists(paths.join(path, DESCRIPTION)):
         return load(path)
-    return load_latest(path / FOLDER) or load_latest(path)
+    return load_latest(paths.join(path, FOLDER)) or load_latest(path)
 
 
-def load_latest(folder: str | Path) -> Checkpoint | None:
+def load_latest(folder: Place) -> Checkpoint | None:
     """The newest checkpoint that is whole; warns of each that is not.
 
     Raises:
       CheckpointError: there are checkpoints, but none can be read, or they are of another format.
     """
-    folder = Path(folder)
     steps = steps_in(folder)
     for step in reversed(steps):
         try:
-            return load(folder / folder_name(step))
+            return load(paths.join(folder, folder_name(step)))
         except OtherFormatError:
             raise  # those before it are no better
         except CheckpointError as error:
@@ -177,10 +265,6 @@ def load_latest(folder: str | Path) -> Checkpoint | None:
     if steps:
         raise CheckpointError(f"{folder}: none of its {len(steps)} checkpoints can be read")
     return None
-
-
-def _crc(array: np.ndarray) -> int:
-    return google_crc32c.value(array.tobytes())
 
 
 def _description_crc(description: Mapping[str, Any]) -> int:

@@ -7,15 +7,14 @@ names and shapes, so reading and writing float32 move bits and change none.
 
 from __future__ import annotations
 
-import os
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 
-from records.durable import whole_file
+from records import paths
 from records.errors import InputError
+from records.paths import Place
 from tffold.model.alphafold import AlphaFold
 from tffold.model.module import parameter_key
 from tffold.weights import checkpoint
@@ -37,27 +36,31 @@ def parameter_shapes(model: AlphaFold) -> dict[str, tuple[int, ...]]:
     return {parameter_key(v.path): tuple(v.shape) for v in model.trainable_variables}
 
 
-def read_npz(path: str | os.PathLike) -> Params:
+def read_npz(path: Place) -> Params:
     """All arrays of a parameter file; float16 ones as float32, which holds the same numbers.
 
     Raises:
       InputError: not such a file; the message says what it looks like.
     """
-    path = Path(path)
-    if not path.is_file():
+    path = paths.tidy(path)
+    if not paths.is_file(path):
         raise InputError(f"{path}: no such parameter file; give a params_model_*.npz")
-    if not zipfile.is_zipfile(path):
-        raise InputError(
-            f"{path}: not an .npz file, or a truncated one; download or export it again"
-        )
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if any(name.endswith("data.pkl") for name in archive.files):
+        with paths.open_reading(path) as file:
+            if not zipfile.is_zipfile(file):
                 raise InputError(
-                    f"{path}: looks like a PyTorch checkpoint (OpenFold's .pt?); "
-                    "convert it to DeepMind's .npz with OpenFold's own script first"
+                    f"{path}: not an .npz file, or a truncated one; download or export it again"
                 )
-            params = {name: _single(archive[name]) for name in archive.files}
+            file.seek(0)
+            with np.load(file, allow_pickle=False) as archive:
+                if any(name.endswith("data.pkl") for name in archive.files):
+                    raise InputError(
+                        f"{path}: looks like a PyTorch checkpoint (OpenFold's .pt?); "
+                        "convert it to DeepMind's .npz with OpenFold's own script first"
+                    )
+                params = {name: _single(archive[name]) for name in archive.files}
+    except InputError:
+        raise
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(
             f"{path}: damaged parameter file ({error}); download or export it again"
@@ -74,7 +77,7 @@ def _single(array: np.ndarray) -> np.ndarray:
     return array.astype(np.float32) if array.dtype == np.float16 else array
 
 
-def read_checkpoint(path: str | os.PathLike, raw: bool = False) -> Params:
+def read_checkpoint(path: Place, raw: bool = False) -> Params:
     """Weights of a checkpoint, or of a run's newest one, frozen ones too, under DeepMind's keys.
 
     Args:
@@ -84,7 +87,7 @@ def read_checkpoint(path: str | os.PathLike, raw: bool = False) -> Params:
     Raises:
       InputError: there is no checkpoint, or it is damaged.
     """
-    saved = checkpoint.load_any(Path(path))
+    saved = checkpoint.load_any(path)
     if saved is None:
         raise InputError(f"{path}: no checkpoint here; name one, or a run folder")
     kinds = (checkpoint.PARAMETERS if raw else checkpoint.AVERAGE, checkpoint.FROZEN)
@@ -96,16 +99,14 @@ def read_checkpoint(path: str | os.PathLike, raw: bool = False) -> Params:
     }
 
 
-def read_any(path: str | os.PathLike, raw: bool = False) -> Params:
+def read_any(path: Place, raw: bool = False) -> Params:
     """Parameters of a file like DeepMind's, or of a checkpoint or run folder (see above)."""
-    if not Path(path).exists():
+    if not paths.exists(path):
         raise InputError(f"{path}: not there; name an .npz, a checkpoint or a run folder")
-    return read_checkpoint(path, raw) if Path(path).is_dir() else read_npz(path)
+    return read_checkpoint(path, raw) if paths.is_folder(path) else read_npz(path)
 
 
-def write_npz(
-    path: str | os.PathLike, params: Mapping[str, np.ndarray], dtype: str = "float32"
-) -> None:
+def write_npz(path: Place, params: Mapping[str, np.ndarray], dtype: str = "float32") -> None:
     """Writes a parameter file as DeepMind's are, whole or not at all.
 
     Args:
@@ -114,15 +115,14 @@ def write_npz(
     Raises:
       InputError: it cannot be written, or a value is too large for ``dtype``.
     """
-    path = Path(path)
     with np.errstate(over="ignore"):
         params = {name: np.asarray(array, dtype) for name, array in params.items()}
     too_large = [name for name, array in params.items() if not np.isfinite(array).all()]
     if too_large and dtype != "float32":
         raise InputError(f"{too_large[0]}: does not fit into {dtype}; write float32")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(path) as file:
+        paths.make_folder(paths.parent(path))
+        with paths.whole_file(path) as file:
             np.savez(file, **params)
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {error.strerror}") from None
@@ -176,7 +176,7 @@ def assign(params: Mapping[str, np.ndarray], model: AlphaFold, source: str) -> N
         variable.assign(params[parameter_key(variable.path)])
 
 
-def load_params(path: str | os.PathLike, model: AlphaFold) -> None:
+def load_params(path: Place, model: AlphaFold) -> None:
     """Reads a parameter file into ``model``: every key used, every weight set."""
     assign(read_npz(path), model, str(path))
 

@@ -52,18 +52,6 @@ def test_constant_distances_are_embedded_to_the_structure_they_are_from():
     assert float(geometry.lddt(again, points, np.ones(20))) > 0.99
 
 
-def test_embedding_fits_near_distances_better_than_classical_scaling_does():
-    """Means over chains are no distances of any points."""
-    apart = np.abs(np.subtract.outer(np.arange(50), np.arange(50)))
-    distances = 3.8 * apart**0.45
-
-    def stress(points):
-        found = np.linalg.norm(points[:, None] - points[None], axis=-1)
-        return (((found - distances) / np.maximum(distances, 1)) ** 2).sum()
-
-    assert stress(baselines.embed(distances)) < 0.7 * stress(baselines.embed(distances, rounds=0))
-
-
 def test_pairs_of_one_separation_have_no_order():
     """Precision of a constant is the share of contacts among pairs as far apart."""
     rng = np.random.default_rng(0)
@@ -96,18 +84,6 @@ def test_covariation_finds_the_pairs_that_change_together():
     assert {pairs[ranked[0]], pairs[ranked[1]]} == {(2, 9), (7, 9)}
     assert abs(score[1]).max() < 0.2 * score[2, 9]
     assert np.isfinite(baselines.covariation(msa[:1])).all()
-
-
-def test_average_product_is_taken_away():
-    """Columns that are strong with every other one; one pair is stronger than that."""
-    strong = np.linspace(1.0, 3.0, 30)
-    score = np.outer(strong, strong)
-    score[4, 20] = score[20, 4] = score[4, 20] + 2.0
-    np.fill_diagonal(score, 0.0)
-    found = baselines.without_average_product(score)
-    assert np.unravel_index(found.argmax(), found.shape) == (4, 20) and found[4, 20] > 1.5
-    others = found[~np.eye(30, dtype=bool)]
-    assert np.median(np.abs(others)) < 0.1 * score[4, 20]
 
 
 def test_contacts_of_an_alignment_are_held_against_the_structure():
