@@ -1,8 +1,8 @@
 """Fetches the two Debian packages of the example and takes the files that it needs out of them.
 
 ``apt-get download`` needs no root and installs nothing.  Where there is no apt, the packages can
-be brought by hand: any machine with a browser finds them at packages.debian.org, older versions at
-snapshot.debian.org.  What is taken out is held against checksums, whatever the package is called.
+be brought by hand: Debian's package pages have them, its snapshot archive the older versions.
+What is taken out is held against checksums, whatever the package is called.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def fetch(package: Package, cache: Path) -> Path:
     there = sorted(cache.glob(f"{package.name}_*.deb"))
     if there:
         return there[0]
-    by_hand = f"or bring {package.file} by hand into {cache}, see packages.debian.org"
+    by_hand = f"or bring {package.file} by hand into {cache}, from Debian's package pages"
     if shutil.which("apt-get") is None:
         raise InputError(
             "apt-get is not here",
