@@ -35,6 +35,7 @@ NUM_UNIPROT = "num_uniprot"  # U: rows of the alignment with UniProt (record)
 NUM_MSA_SEQ = "num_msa_seq"  # S: cluster centres
 NUM_EXTRA_SEQ = "num_extra_seq"  # E: extra rows
 NUM_TEMPLATES = "num_templates_used"  # T: templates given to the model
+NUM_ASSEMBLY_RES = "num_assembly_res"  # A: residues of all chains, before any crop (batch)
 
 LETTERS = {
     NUM_RES: "R",
@@ -45,6 +46,7 @@ LETTERS = {
     NUM_MSA_SEQ: "S",
     NUM_EXTRA_SEQ: "E",
     NUM_TEMPLATES: "T",
+    NUM_ASSEMBLY_RES: "A",
 }
 RECORD_DIMENSIONS = (NUM_RES, NUM_MSA, NUM_HITS)
 ENTITY_DIMENSIONS = (NUM_RES, NUM_MSA, NUM_HITS, NUM_UNIPROT)
@@ -91,7 +93,7 @@ def _table(group: str, rows: Iterable[tuple[str, str, tuple, str]]) -> dict[str,
 
 
 _R, _N, _H, _U, _C = NUM_RES, NUM_MSA, NUM_HITS, NUM_UNIPROT, NUM_CHAINS
-_S, _E, _T = NUM_MSA_SEQ, NUM_EXTRA_SEQ, NUM_TEMPLATES
+_S, _E, _T, _A = NUM_MSA_SEQ, NUM_EXTRA_SEQ, NUM_TEMPLATES, NUM_ASSEMBLY_RES
 
 RECORD_FEATURES: dict[str, Feature] = {
     row[0]: Feature(*row)
@@ -258,6 +260,28 @@ _LABELS = _table(
     ],
 )
 
+# What batches of complexes hold beside these; those of monomers do not.
+COMPLEX_FEATURES = {
+    **_table(
+        INPUT,
+        [
+            ("asym_id", "int32", (_R,), "chain, from 1"),
+            ("entity_id", "int32", (_R,), "distinct sequence, from 1"),
+            ("sym_id", "int32", (_R,), "copy within its entity, from 1"),
+        ],
+    ),
+    **_table(
+        LABEL,
+        [
+            ("assembly_atom_positions", "float32", (_A, 37, 3), "true atoms of all chains, Å"),
+            ("assembly_atom_mask", "float32", (_A, 37), "1 where observed"),
+            ("assembly_chain_start", "int32", (_C,), "a chain's first residue; in asym_id's order"),
+            ("assembly_chain_length", "int32", (_C,), "its residues"),
+            ("assembly_chain_entity", "int32", (_C,), "its entity_id"),
+        ],
+    ),
+}
+
 # What DeepMind's batches hold beside these, no model, loss or metric of ours reads.
 BATCH_FEATURES: dict[str, Feature] = {**_INPUTS, **_LABELS}
 
@@ -265,16 +289,20 @@ BATCH_FEATURES: dict[str, Feature] = {**_INPUTS, **_LABELS}
 TEMPLATE_FEATURES = tuple(name for name, f in _INPUTS.items() if NUM_TEMPLATES in f.shape)
 
 
-def batch_features(*, templates: bool = True, labels: bool = True) -> dict[str, Feature]:
+def batch_features(
+    *, templates: bool = True, labels: bool = True, complexes: bool = False
+) -> dict[str, Feature]:
     """The rows of the table that a batch carries.
 
     Args:
         templates: whether the model reads templates.
         labels: whether the true structure is known and wanted.
+        complexes: whether the model knows chains.
     """
+    table = BATCH_FEATURES | COMPLEX_FEATURES if complexes else BATCH_FEATURES
     return {
         name: feature
-        for name, feature in BATCH_FEATURES.items()
+        for name, feature in table.items()
         if (templates or name not in TEMPLATE_FEATURES) and (labels or feature.group != LABEL)
     }
 
@@ -283,7 +311,7 @@ def markdown() -> str:
     """The table as Markdown, for ``docs/features.md``."""
     lines = [
         "R residues, C chains, N alignment rows, H template hits, U rows to pair; in a batch S "
-        "cluster centres, E extra rows, T templates.",
+        "cluster centres, E extra rows, T templates, A residues of all chains before any crop.",
         "A batch has two further leading axes: example and recycling pass.",
     ]
     lines += ["", "**In a record**", "", "| feature | dtype | shape | per | meaning |"]
@@ -293,7 +321,11 @@ def markdown() -> str:
         f"{'; optional' if f.optional else ''} |"
         for f in RECORD_FEATURES.values()
     ]
-    titles = {"In a batch: inputs": _INPUTS, "In a batch: labels (training only)": _LABELS}
+    titles = {
+        "In a batch: inputs": _INPUTS,
+        "In a batch: labels (training only)": _LABELS,
+        "In a batch of complexes": COMPLEX_FEATURES,
+    }
     for title, features in titles.items():
         lines += ["", f"**{title}**", "", "| feature | dtype | shape | meaning |", "|-|-|-|-|"]
         lines += [

@@ -27,6 +27,6 @@ def give_memory_back():
 def pytest_addoption(parser):
     parser.addoption(
         "--golden",
-        default=str(Path(__file__).parent / "golden"),
-        help="folder of reference cases for test_golden.py",
+        help="folder of reference cases for test_golden.py (default: tests/golden and "
+        "tests/golden_multimer)",
     )

@@ -94,7 +94,7 @@ class StackConfig:
 
 @dataclass
 class TemplateConfig:
-    """Template embedding (Algorithms 16 and 17)."""
+    """Template embedding (Algorithms 16 and 17; Evans et al. 2021 where "multimer" is said)."""
 
     enabled: bool = True
     embed_torsion_angles: bool = True
@@ -109,6 +109,11 @@ class TemplateConfig:
     dgram_max_bin: float = 50.75
     dgram_num_bins: int = setting(39, at_least=1)
     use_unit_vector: bool = False
+    attend_first: bool = True  # in each block; False (multimer): multiply first
+    # Multimer: pair features are embedded one by one and summed, the query's pair among them,
+    # and say nothing of two chains; the mean over all slots stands for the pointwise attention.
+    sum_embeddings: bool = False
+    side_chains_only: bool = False  # rows hold χ angles alone, without their other names (multimer)
 
 
 @dataclass
@@ -134,6 +139,9 @@ class StructureModuleConfig:
     torsion_channel: int = setting(128, at_least=1)
     num_torsion_resblock: int = 2
     position_scale: float = 10.0  # Å per model unit
+    # Multimer: frames kept as rotation matrices; queries, keys and values projected apart.
+    rotation_matrices: bool = False
+    separate_projections: bool = False
     dropout_rate: float = setting(0.1, at_most=1)
 
 
@@ -169,6 +177,10 @@ class ModelConfig:
     single_channel: int = setting(384, at_least=1)
     extra_msa_channel: int = setting(64, at_least=1)
     max_relative_feature: int = 32
+    # Multimer: the relative encoding knows chains, entities and their copies.
+    encode_chains: bool = False
+    max_relative_chain: int = 2  # copies of an entity are told apart so far
+    read_segment_breaks: bool = True  # the first column of target_feat (multimer: left out)
     num_recycle: int = 3  # extra passes; training draws 0..num_recycle
     evoformer: StackConfig = section(StackConfig)
     extra_msa_stack: StackConfig = section(_extra_msa_stack)
@@ -179,6 +191,9 @@ class ModelConfig:
     zero_init: bool = True  # output layers start at zero (supplement 1.11.4)
     # The paper's outer product mean, for training from scratch; released weights want it off.
     outer_product_divides_first: bool = False
+    outer_product_first: bool = False  # opens each block (multimer) instead of ending its MSA part
+    # Triangle multiplication's two edges from one array of weights (multimer v3).
+    fuse_projections: bool = False
     slice_mib: int = 32  # MiB of a module's largest intermediate at a time; 0 = all at once
     remat: bool = True  # recompute each block in the backward pass (supplement 1.11.8)
     bfloat16: bool = False  # trunk in bfloat16, variables and structure module in float32
@@ -203,11 +218,23 @@ class LossConfig:
     fape_loss_unit_distance: float = 10.0  # Å
     sidechain_fape_clamp_distance: float = 10.0  # Å
     sidechain_fape_length_scale: float = 10.0  # Å
+    # Complexes (Evans et al. 2021): FAPE within chains and between them apart, violations that know
+    # chains. The batch holds asym_id then.
+    by_chain: bool = False
+    # Å, between chains. The paper's; DeepMind's published configuration has 1000.
+    interface_fape_clamp_distance: float = 30.0
+    interface_fape_loss_unit_distance: float = 20.0  # Å
+    permute_chains: bool = False  # each chain is held against the copy that lies where it does
+    chain_center_weight: float = 0.0  # pushes apart chains whose centres lie too near
     violation_tolerance_factor: float = 12.0  # standard deviations
     clash_overlap_tolerance: float = 1.5  # Å
     min_resolution: float = 0.1  # Å; confidence heads learn within these
     max_resolution: float = 3.0
-    # Where the paper and DeepMind's code part, the defaults follow the code.
+    # Where the paper and DeepMind's code part, the defaults follow the code, but for complexes.
+    # A residue's aligned error in its own frame, which is zero, has the first bin to itself. So it
+    # is in DeepMind's multimer code; in its monomer code rounding decides, here False means never.
+    zero_error_bin: bool = False
+    violations_as_released: bool = False  # with by_chain: the faults of DeepMind's multimer code
     torsion_all_angles: bool = False  # True: all seven angles (1.9.1); else chi only
     scale_by_sqrt_length: bool = False  # True: total x sqrt(residues after crop) (1.9)
 

@@ -132,9 +132,13 @@ def test_backbone_is_the_mean_over_layers(protein):
     config = LossConfig()
     structure = disturbed(protein)
     found = backbone_fape({"structure_module": structure}, protein, config, HEADS)
+    backbone = structure["backbone"]
     layers = [
         backbone_fape(
-            {"structure_module": {"traj": structure["traj"][i : i + 1]}}, protein, config, HEADS
+            {"structure_module": {"backbone": rigid.Rigid(*(x[i : i + 1] for x in backbone))}},
+            protein,
+            config,
+            HEADS,
         )
         for i in range(3)
     ]
@@ -200,3 +204,42 @@ def test_renaming_swaps_existence_with_positions():
     renamed = rename_ground_truth(batch, batch["atom14_alt_gt_positions"])
     assert float(renamed["alt_naming_is_better"][0]) == 1.0
     assert np.asarray(renamed["renamed_atom14_gt_exists"])[0, 6:8].tolist() == [1, 0]
+
+
+def of_chains(batch, chain, **settings):
+    config = LossConfig(by_chain=True, **settings)
+    batch = batch | {"asym_id": tf.constant(chain, tf.int32)}
+    structure = disturbed(batch)
+    found = backbone_fape({"structure_module": structure}, batch, config, HEADS)
+    return {name: float(value) for name, value in found.items()}, structure
+
+
+def test_chains_and_interfaces_have_their_own_clamps_and_units(protein):
+    """By the definition, pair by pair; no share of the examples is unclamped."""
+    chain = np.array([1] * 5 + [2] * 4 + [3] * 3)
+    unclamped = protein | {"use_clamped_fape": tf.constant(0.0)}
+    found, structure = of_chains(unclamped, chain, interface_fape_clamp_distance=25.0)
+    true = rigid.from_tensor_7(protein["backbone_affine_tensor"])
+    total, count = np.zeros((2, 3)), np.zeros(2)
+    for i in range(12):
+        for j in range(12):
+            apart = int(chain[i] != chain[j])
+            count[apart] += 1
+            for layer in range(3):
+                rot, trans = (np.asarray(x[layer], float) for x in structure["backbone"])
+                local = rot[i].T @ (trans[j] - trans[i])
+                true_rot, true_trans = (np.asarray(x, float) for x in true)
+                distance = np.linalg.norm(local - true_rot[i].T @ (true_trans[j] - true_trans[i]))
+                total[apart, layer] += min(distance, (10.0, 25.0)[apart]) / (10.0, 20.0)[apart]
+    intra_chain, interface = total / count[:, None]
+    assert found["intra_chain_backbone_fape"] == pytest.approx(intra_chain.mean(), rel=1e-3)
+    assert found["interface_backbone_fape"] == pytest.approx(interface.mean(), rel=1e-3)
+    assert found["intra_chain_fape"] == pytest.approx(intra_chain[-1], rel=1e-3)
+    assert found["interface_fape"] == pytest.approx(interface[-1], rel=1e-3)
+    assert found["loss"] == pytest.approx((intra_chain + interface).mean(), rel=1e-3)
+
+
+def test_one_chain_has_no_interface(protein):
+    found, _ = of_chains(protein, np.ones(12))
+    assert found["interface_fape"] == found["interface_backbone_fape"] == 0.0
+    assert found["loss"] == found["intra_chain_backbone_fape"] > 0.0

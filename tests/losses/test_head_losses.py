@@ -9,6 +9,7 @@ from points import line
 from structures import random_protein, structure_outputs
 
 from tffold.config import HeadsConfig, LossConfig
+from tffold.geometry import rigid
 from tffold.losses import common, heads
 
 CONFIG = LossConfig()
@@ -120,6 +121,9 @@ def test_aligned_error_by_hand():
         quat = np.tile(np.array([1, 0, 0, 0], "float32"), [len(x), 1])
         return tf.constant(np.concatenate([quat, line(*x)], axis=-1))
 
+    def layers(*x):
+        return rigid.from_tensor_7(affine(*x)[None])
+
     batch = {
         "backbone_affine_tensor": affine(0, 10, 20),
         "backbone_affine_mask": tf.constant([1.0, 1.0, 0.0]),
@@ -128,14 +132,17 @@ def test_aligned_error_by_hand():
     # 3.2 lies between 3.0 and 3.5; no error at all counts as one below 0.5.
     true_bin = np.array([[1, 7, 9], [7, 1, 9], [9, 9, 9]])
 
-    def loss(labels):
+    def loss(labels, config=CONFIG):
         outputs = {
-            "structure_module": {"final_affines": affine(0, 13.2, 50)},
+            "structure_module": {"backbone": layers(0, 13.2, 50)},
             "predicted_aligned_error": {"logits": sure(labels, 64)},
         }
-        return float(heads.predicted_aligned_error_loss(outputs, batch, CONFIG, HEADS)["loss"])
+        return float(heads.predicted_aligned_error_loss(outputs, batch, config, HEADS)["loss"])
 
     assert loss(true_bin) == pytest.approx(0, abs=1e-6)
+    apart = dataclasses.replace(CONFIG, zero_error_bin=True)
+    assert loss(true_bin * (1 - np.eye(3, dtype=int)), apart) == pytest.approx(0, abs=1e-6)
+    assert loss(true_bin, apart) == pytest.approx(25, rel=1e-4)  # two of four pairs by 50
     assert loss(np.full((3, 3), 7)) == pytest.approx(25, rel=1e-4)
     batch["resolution"] = tf.constant(0.0)
     assert loss(np.zeros((3, 3), int)) == 0.0

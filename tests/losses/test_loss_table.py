@@ -109,7 +109,11 @@ def test_every_weight_is_read():
     batch = random_protein()
     outputs = outputs_of(batch, *setup(batch)[:2], {})
     add_heads(outputs, batch)
-    config = dataclasses.replace(EVERYTHING, scale_by_sqrt_length=False)
+    # Two chains that lie farther apart in truth than predicted.
+    second = np.arange(12) >= 6
+    batch["asym_id"] = tf.constant(1 + second, tf.int32)
+    batch["all_atom_positions"] += 60.0 * second[:, None, None].astype("float32")
+    config = dataclasses.replace(EVERYTHING, scale_by_sqrt_length=False, chain_center_weight=1.0)
     total, parts = losses.compute_losses(outputs, batch, config, HEADS)
     weights = [f.name for f in dataclasses.fields(config) if f.name.endswith("_weight")]
     used = {w for w in losses.HEAD_WEIGHTS.values()}
@@ -119,6 +123,7 @@ def test_every_weight_is_read():
     share |= {t.weight: parts[f"{t.head}/{t.name}"] for t in losses.LOSS_TERMS if t.weight}
     for weight in weights:
         value = getattr(config, weight)
+        assert float(share[weight]) > 0.0
         doubled = dataclasses.replace(config, **{weight: 2 * value})
         higher, _ = losses.compute_losses(outputs, batch, doubled, HEADS)
         assert float(higher - total) == pytest.approx(value * float(share[weight]), rel=1e-3)

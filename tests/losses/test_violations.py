@@ -40,13 +40,13 @@ def place(num_res, **at):
 def test_clash_by_hand():
     batch = batch_of("AA", [[O], [CB]])
     allowed = 1.52 + 1.7 - 1.5
-    found = v.clash_violations(batch, place(2, r0_3=(0, 0, 0), r1_4=(1, 0, 0)), 1.5)
+    found = v.clash_violations(batch, place(2, r0_3=(0, 0, 0), r1_4=(1, 0, 0)), CONFIG)
     assert float(found["clashes_mean_loss"]) == pytest.approx(allowed - 1, rel=1e-4)
     per_atom = np.asarray(found["clashes_per_atom_loss_sum"])
     assert per_atom[0, O] == per_atom[1, CB] == pytest.approx(allowed - 1)
     assert np.count_nonzero(per_atom) == 2
     np.testing.assert_array_equal(found["clashes_per_atom_clash_mask"], per_atom > 0)
-    apart = v.clash_violations(batch, place(2, r0_3=(0, 0, 0), r1_4=(allowed + 0.01, 0, 0)), 1.5)
+    apart = v.clash_violations(batch, place(2, r0_3=(0, 0, 0), r1_4=(allowed + 0.01, 0, 0)), CONFIG)
     assert not np.asarray(apart["clashes_per_atom_loss_sum"]).any()
 
 
@@ -63,11 +63,11 @@ def test_clash_by_hand():
 )
 def test_who_may_touch(letters, slots, residue_index, clashes):
     batch = batch_of(letters, [[slots[0]], [slots[1]]], residue_index)
-    found = v.clash_violations(batch, tf.zeros([2, 14, 3]), 1.5)
+    found = v.clash_violations(batch, tf.zeros([2, 14, 3]), CONFIG)
     assert bool(np.asarray(found["clashes_per_atom_clash_mask"]).any()) == clashes
     # Where atoms do not exist nothing clashes.
     none = {**batch, "atom14_atom_exists": tf.zeros([2, 14])}
-    found = v.clash_violations(none, tf.zeros([2, 14, 3]), 1.5)
+    found = v.clash_violations(none, tf.zeros([2, 14, 3]), CONFIG)
     assert not any(np.asarray(x).any() for x in found.values())
 
 
@@ -85,7 +85,8 @@ def test_peptide_bond_by_hand():
     names = ("bonds_c_n", "angles_ca_c_n", "angles_c_n_ca")
 
     def check(positions, expected, batch=batch, tolerance=2.0):
-        found = v.connection_violations(batch, positions, tolerance)
+        config = LossConfig(violation_tolerance_factor=tolerance)
+        found = v.connection_violations(batch, positions, config)
         losses = [float(found[f"{name}_loss_mean"]) for name in names]
         np.testing.assert_allclose(losses, expected, atol=2e-3)
         violated = np.asarray(found["connections_per_residue_violation_mask"])
@@ -102,12 +103,13 @@ def test_peptide_bond_by_hand():
     check(peptide(length=1.441), [0.1 - 2 * 0.016, 0, 0], batch_of("AP", [[CA, C], [N, CA]]))
     # The chain has a gap: nothing to hold together.
     gap = batch_of("AA", [[CA, C], [N, CA]], [3, 5])
-    found = v.connection_violations(gap, peptide(length=5.0), 2.0)
+    strict = LossConfig(violation_tolerance_factor=2.0)
+    found = v.connection_violations(gap, peptide(length=5.0), strict)
     assert all(float(found[f"{name}_loss_mean"]) == 0 for name in names)
     assert not np.asarray(found["connections_per_residue_violation_mask"]).any()
     # A missing N leaves nothing to measure.
     missing = batch_of("AA", [[CA, C], [CA]])
-    found = v.connection_violations(missing, peptide(length=5.0), 2.0)
+    found = v.connection_violations(missing, peptide(length=5.0), strict)
     assert all(float(found[f"{name}_loss_mean"]) == 0 for name in names)
 
 
@@ -126,15 +128,15 @@ def test_a_crystal_structure_is_clean_and_a_collapsed_one_is_not():
     batch = {name: tf.constant(value[-1]) for name, value in load_batch("case_a").items()}
     truth = batch["atom14_gt_positions"]
     found = v.find_violations(batch, truth, CONFIG)
-    metrics = v.violation_metrics(batch, truth, found)
+    metrics = v.violation_metrics(batch, truth, found, CONFIG)
     assert all(float(value) == 0 for value in metrics.values()), metrics
     collapsed = tf.zeros_like(truth)
     found = v.find_violations(batch, collapsed, CONFIG)
-    metrics = v.violation_metrics(batch, collapsed, found)
+    metrics = v.violation_metrics(batch, collapsed, found, CONFIG)
     assert float(metrics.pop("violations_extreme_ca_ca_distance")) == 0
     assert all(float(value) == 1 for value in metrics.values()), metrics
     stretched = v.violation_metrics(
-        batch, truth * 1.5, v.find_violations(batch, truth * 1.5, CONFIG)
+        batch, truth * 1.5, v.find_violations(batch, truth * 1.5, CONFIG), CONFIG
     )
     assert float(stretched["violations_extreme_ca_ca_distance"]) == 1
     assert float(stretched["violations_between_residue_bond"]) == 1
@@ -149,7 +151,7 @@ def test_bond_lengths_and_angles_are_counted_apart():
 
     def shares(positions):
         found = v.find_violations(batch, tf.constant(positions), CONFIG)
-        metrics = v.violation_metrics(batch, positions, found)
+        metrics = v.violation_metrics(batch, positions, found, CONFIG)
         return [float(metrics[f"violations_bond_{x}"]) * num_pairs for x in ("length", "angle")]
 
     ca, c, n_next = truth[10, 1], truth[10, 2], truth[11, 0]
@@ -161,3 +163,67 @@ def test_bond_lengths_and_angles_are_counted_apart():
     straight = c + np.linalg.norm(n_next - c) * (c - ca) / np.linalg.norm(c - ca)
     bent[11:] += straight - n_next
     assert shares(bent) == pytest.approx([0, 1], abs=0.01)
+
+
+KNOWS_CHAINS = LossConfig(by_chain=True)
+AS_RELEASED = LossConfig(by_chain=True, violations_as_released=True)
+
+
+def in_chains(batch, *chain):
+    return batch | {"asym_id": tf.constant(chain)}
+
+
+@pytest.mark.parametrize(
+    ("slots", "residue_index", "chain", "clashes"),
+    [
+        ((C, N), [4, 5], (1, 1), (True, True)),  # the peptide bond: no clash
+        ((C, N), [4, 5], (1, 2), (False, False)),  # of two chains: no bond
+        ((O, CB), [4, 4], (1, 1), (True, True)),  # one residue
+        ((O, CB), [4, 4], (1, 2), (False, True)),  # equal numbers in two chains
+        ((O, CB), [4, 9], (1, 2), (False, False)),
+    ],
+)
+def test_clashes_know_chains(slots, residue_index, chain, clashes):
+    """Whether a pair is exempt: rightly, and in DeepMind's code."""
+    first, second = slots
+    batch = in_chains(batch_of("AA", [[first], [second]], residue_index), *chain)
+    where = place(2, **{f"r0_{first}": (0, 0, 0), f"r1_{second}": (1, 0, 0)})
+    for config, exempt in zip((KNOWS_CHAINS, AS_RELEASED), clashes, strict=True):
+        found = v.clash_violations(batch, where, config)
+        assert np.asarray(found["clashes_per_atom_clash_mask"]).any() != exempt
+
+
+def test_bonds_end_with_their_chain():
+    """A crop may put residue 5 of one chain behind residue 4 of another."""
+    batch = batch_of("AA", [[CA, C], [N, CA]], [4, 5])
+    far = peptide(length=5.0)
+
+    def check(batch, config):
+        found = v.connection_violations(batch, far, config)
+        found = {f"between_residues/{name}": value for name, value in found.items()}
+        found["between_residues/clashes_per_atom_clash_mask"] = tf.zeros([2, 14])
+        found["within_residues/per_atom_violations"] = tf.zeros([2, 14])
+        found["total_per_residue_violations_mask"] = tf.zeros([2])
+        metrics = v.violation_metrics(batch, far, found, config)
+        bond = float(found["between_residues/bonds_c_n_loss_mean"])
+        return bond > 0.0, float(metrics["violations_extreme_ca_ca_distance"]) > 0.0
+
+    one, two = in_chains(batch, 1, 1), in_chains(batch, 1, 2)
+    assert check(one, KNOWS_CHAINS) == check(one, AS_RELEASED) == (True, True)
+    assert check(two, KNOWS_CHAINS) == (False, False)
+    assert check(two, AS_RELEASED) == (True, True)
+
+
+def test_released_tolerance_of_an_angle():
+    """The bond's 0.014 where the angle's is 0.0311, of complexes alone."""
+    batch = in_chains(batch_of("AA", [[CA, C], [N, CA]], [4, 5]), 1, 1)
+    bent = peptide(ca_c_n=-0.2473)  # 0.2 off
+
+    def loss(**settings):
+        config = LossConfig(violation_tolerance_factor=2.0, **settings)
+        return float(v.connection_violations(batch, bent, config)["angles_ca_c_n_loss_mean"])
+
+    assert loss(by_chain=True) == pytest.approx(0.2 - 2 * 0.0311, abs=2e-3)
+    assert loss(violations_as_released=True) == pytest.approx(0.2 - 2 * 0.0311, abs=2e-3)
+    released = loss(by_chain=True, violations_as_released=True)
+    assert released == pytest.approx(0.2 - 2 * 0.014, abs=2e-3)

@@ -48,3 +48,20 @@ def test_calibration_by_hand():
     assert found["plddt_correlation"] == pytest.approx(1.0)
     flat = metrics.confidence_calibration(np.ones(2), np.array([0.1, 0.9]), np.ones(2))
     assert "plddt_correlation" not in flat
+
+
+def test_interface_score_by_hand():
+    """Each residue's mean is over other chains' residues, their number its own."""
+    num = 30
+    chain = np.array([1] * 20 + [2] * 10)
+    labels = np.full((num, num), 63)
+    labels[:20, :20] = 0  # sure within chain 1, which does not count
+    labels[22, :15] = 0
+    mask = np.ones(num, "float32")
+    d0 = 1.24 * 15 ** (1 / 3) - 1.8
+    near, far = (1 / (1 + (error / d0) ** 2) for error in (0.25, 31.75))
+    found = metrics.predicted_tm_score(sure(labels, 64), mask, HEADS, tf.constant(chain))
+    assert float(found) == pytest.approx((15 * near + 5 * far) / 20, rel=1e-4)
+    alone = metrics.predicted_tm_score(sure(labels, 64), mask, HEADS, tf.ones([num]))
+    assert float(alone) == 0.0
+    assert metrics.ranking_score(ptm=0.5, iptm=1.0) == pytest.approx(0.9)

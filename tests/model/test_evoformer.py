@@ -21,6 +21,7 @@ class TestEvoformerBlock(LayerTests):
 
     layer_class = EvoformerBlock
     extra = False
+    outer_first = False
     sizes = {"s": 4, "i": 6, "j": 6, "c": 8, "z": 12}
     inputs = {
         "msa": numbers("s i c"),
@@ -45,7 +46,15 @@ class TestEvoformerBlock(LayerTests):
             config.triangle_multiplication_dropout_rate = multiplication
             config.triangle_attention.dropout_rate = attention
         options = Options(slice_mib=slice_mib)
-        return EvoformerBlock(config, 8, 12, self.extra, "block", options=options)
+        return EvoformerBlock(
+            config,
+            8,
+            12,
+            self.extra,
+            "block",
+            outer_product_first=self.outer_first,
+            options=options,
+        )
 
     def call(self, layer, msa, pair, msa_mask, pair_mask, key=None):
         msa, pair = layer((msa, pair), (msa_mask, pair_mask), key)
@@ -53,7 +62,14 @@ class TestEvoformerBlock(LayerTests):
 
     def reference(self, w, msa, pair, msa_mask, pair_mask, **dropout):
         msa, pair = paper.evoformer_block(
-            w, msa, pair, msa_mask, pair_mask, extra=self.extra, **dropout
+            w,
+            msa,
+            pair,
+            msa_mask,
+            pair_mask,
+            extra=self.extra,
+            outer_first=self.outer_first,
+            **dropout,
         )
         return {"msa": msa, "pair": pair}
 
@@ -84,3 +100,7 @@ class TestExtraMSABlock(TestEvoformerBlock):
     """Algorithm 18."""
 
     extra = True
+
+
+class TestBlockOfComplexes(TestEvoformerBlock):
+    outer_first = True

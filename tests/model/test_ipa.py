@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
+import paper_complexes
 import paper_network
 from layers import LayerTests, Not, close, mask, numbers
 from tiny import tiny_config
 
 from tffold.geometry.rigid import Rigid
-from tffold.model.ipa import InvariantPointAttention
+from tffold.model.ipa import InvariantPointAttention, PointProjection
 
 SETTINGS = tiny_config().structure_module
 
 
 class TestInvariantPointAttention(LayerTests):
     layer_class = InvariantPointAttention
+    settings = SETTINGS
     sizes = {"i": 6, "j": 6, "c": 7, "z": 5}
     inputs = {
         "single": numbers("i c"),
@@ -30,7 +34,7 @@ class TestInvariantPointAttention(LayerTests):
     unreached = {"attention_2d/bias": "adds one number to all logits of a head"}
 
     def make(self):
-        return InvariantPointAttention(SETTINGS, 7, 5)
+        return InvariantPointAttention(self.settings, 7, 5)
 
     def draw(self, pad=0):
         drawn = super().draw(pad)
@@ -43,7 +47,7 @@ class TestInvariantPointAttention(LayerTests):
 
     def reference(self, w, single, pair, mask, rot, trans):
         result = paper_network.invariant_point_attention(
-            w, single, pair, mask, rot, trans, SETTINGS
+            w, single, pair, mask, rot, trans, self.settings
         )
         return result * mask[:, None]
 
@@ -60,3 +64,26 @@ class TestInvariantPointAttention(LayerTests):
         # The check can fail: one frame alone does matter.
         apart = dict(inputs, trans=inputs["trans"] + np.eye(6, 3, dtype=np.float32))
         assert np.abs(self.run(layer, apart)[""] - here).max() > 1e-2
+
+
+class TestSeparateProjections(TestInvariantPointAttention):
+    settings = dataclasses.replace(SETTINGS, separate_projections=True)
+
+
+class TestPointProjection(LayerTests):
+    layer_class = PointProjection
+    sizes = {"i": 6, "c": 7, "h": 2, "p": 3}
+    inputs = {"single": numbers("i c"), "rot": numbers("i 3 3"), "trans": numbers("i 3")}
+    outputs = "i h p 3"
+    padded = Not("each residue stands alone")
+    slice_bytes = Not("holds no large intermediate")
+    bfloat16 = Not("runs in float32")
+
+    def make(self):
+        return PointProjection(7, 2, 3, "q_point_projection")
+
+    def call(self, layer, single, rot, trans):
+        return layer(single, Rigid(rot, trans))
+
+    def reference(self, w, single, rot, trans):
+        return paper_complexes.global_points(w, single, rot, trans)

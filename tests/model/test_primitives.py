@@ -5,6 +5,7 @@ from __future__ import annotations
 import paper
 from layers import LayerTests, Not, numbers
 
+from tffold.model.module import lecun_normal
 from tffold.model.primitives import LayerNorm, Linear
 
 
@@ -29,6 +30,23 @@ class TestLinear(OnEachPosition):
         return paper.linear(w, x)
 
 
+class TestLinearToSeveralAxes(TestLinear):
+    outputs = "i 2 d"
+
+    def make(self):
+        return Linear(5, (2, 4), "layer", bias_initializer=None)
+
+
+class TestLinearOfSingleNumbers(TestLinear):
+    outputs = "i c d"
+
+    def make(self):
+        return Linear(None, 4, "layer")
+
+    def reference(self, w, x):
+        return x[..., None] * w["weights"] + w["bias"]
+
+
 class TestLayerNorm(OnEachPosition):
     layer_class = LayerNorm
     outputs = "i c"
@@ -38,3 +56,16 @@ class TestLayerNorm(OnEachPosition):
 
     def reference(self, w, x):
         return paper.layer_norm(w, x)
+
+
+def test_an_initializer_sees_a_matrix():
+    """Several outputs do not change the fans, nor does a single number as input."""
+    seen = []
+
+    def initializer(shape, seed):
+        seen.append(shape)
+        return lecun_normal(shape, seed)
+
+    for num_input, num_output in ((5, 4), (5, (2, 4)), (None, 4)):
+        Linear(num_input, num_output, "layer", initializer).build()
+    assert seen == [(5, 4), (5, 8), (1, 4)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import paper_network
 import tensorflow as tf
@@ -10,9 +12,14 @@ from reference import nest
 from tiny import tiny_config
 
 from tffold.geometry.atoms import make_atom14_masks
-from tffold.geometry.rigid import quat_affine
+from tffold.geometry.rigid import Rigid, quat_affine
 from tffold.model import structure_module
-from tffold.model.structure_module import FoldIteration, StructureModule, TorsionAngles
+from tffold.model.structure_module import (
+    BackboneUpdate,
+    FoldIteration,
+    StructureModule,
+    TorsionAngles,
+)
 
 CONFIG = tiny_config()
 SETTINGS = CONFIG.structure_module
@@ -38,8 +45,26 @@ class TestTorsionAngles(StructureTests):
         return paper_network.torsion_net(w, single, initial_single)
 
 
+class TestBackboneUpdate(StructureTests):
+    layer_class = BackboneUpdate
+    inputs = {"single": numbers("i s"), "rot": numbers("i 3 3"), "trans": numbers("i 3")}
+    outputs = {"rot": "i 3 3", "trans": "i 3"}
+    padded = Not("each residue stands alone")
+
+    def make(self):
+        return BackboneUpdate(CONFIG)
+
+    def call(self, layer, single, rot, trans):
+        return layer(single, Rigid(rot, trans))._asdict()
+
+    def reference(self, w, single, rot, trans):
+        found = paper_network.backbone_update(w["rigid"], single, rot, trans)
+        return dict(zip(self.outputs, found, strict=True))
+
+
 class TestFoldIteration(StructureTests):
     layer_class = FoldIteration
+    settings = SETTINGS
     inputs = {
         "single": numbers("i s"),
         "initial_single": numbers("i s"),
@@ -53,6 +78,7 @@ class TestFoldIteration(StructureTests):
 
     def make(self, rate=0.0):
         config = tiny_config(dropout=rate)
+        config.structure_module.rotation_matrices = self.settings.rotation_matrices
         return FoldIteration(config)
 
     def draw(self, pad=0):
@@ -60,16 +86,19 @@ class TestFoldIteration(StructureTests):
         drawn["quat"] /= np.linalg.norm(drawn["quat"], axis=-1, keepdims=True)
         return drawn
 
+    def frames(self, quat, trans):
+        return quat_affine(quat, trans, normalize=False)
+
     def call(self, layer, single, initial_single, pair, quat, trans, mask, key=None):
-        affine = quat_affine(quat, trans, normalize=False)
+        affine = self.frames(quat, trans)
         single, affine, angles = layer(single, initial_single, pair, affine, mask, key)
         # What becomes of masked residues is nobody's concern (see test_ipa.py).
-        found = {"single": single, "quat": affine.quat, "trans": affine.trans, "angles": angles}
+        found = {"single": single, "quat": affine[0], "trans": affine.trans, "angles": angles}
         return {k: x * tf.reshape(mask, (-1, *(len(x.shape) - 1) * [1])) for k, x in found.items()}
 
     def reference(self, w, single, initial_single, pair, quat, trans, mask, **dropout):
         found = paper_network.fold_iteration(
-            w, single, initial_single, pair, quat, trans, mask, SETTINGS, **dropout
+            w, single, initial_single, pair, quat, trans, mask, self.settings, **dropout
         )
         seen = mask > 0
         return {
@@ -98,8 +127,25 @@ class TestFoldIteration(StructureTests):
             close(found[name], value, self.tolerance, name)
 
 
+class TestFoldIterationOnMatrices(TestFoldIteration):
+    """``quat`` holds rotation matrices here."""
+
+    settings = dataclasses.replace(SETTINGS, rotation_matrices=True)
+    inputs = TestFoldIteration.inputs | {"quat": numbers("i 3 3", differentiable=False)}
+    outputs = TestFoldIteration.outputs | {"quat": "i 3 3"}
+
+    def draw(self, pad=0):
+        drawn = StructureTests.draw(self, pad)
+        drawn["quat"] = np.linalg.qr(drawn["quat"])[0].astype(np.float32)
+        return drawn
+
+    def frames(self, quat, trans):
+        return Rigid(quat, trans)
+
+
 class TestStructureModule(StructureTests):
     layer_class = StructureModule
+    settings = SETTINGS
     remat = True
     inputs = {
         "single": numbers("i s"),
@@ -120,9 +166,14 @@ class TestStructureModule(StructureTests):
         "fold_iteration/invariant_point_attention/attention_2d/bias": "adds one number to logits"
     }
     rotations = None
+    # The last axis of the orientations in ``traj``, and what they start from.
+    num_orientation = 4
+    start = np.array([1.0, 0.0, 0.0, 0.0])
 
     def make(self):
-        return StructureModule(tiny_config(remat=self.remat))
+        config = tiny_config(remat=self.remat)
+        config.structure_module = self.settings
+        return StructureModule(config)
 
     def call(self, layer, single, pair, aatype, mask):
         batch = {"aatype": aatype, "seq_mask": mask, **make_atom14_masks(aatype)}
@@ -133,6 +184,7 @@ class TestStructureModule(StructureTests):
         np.testing.assert_array_equal(found["final_affines"], found["traj"][-1])
         ca = found["final_atom_positions"][:, 1]
         np.testing.assert_array_equal(ca, last[:, 1])
+        np.testing.assert_array_equal(found["backbone"].trans, side["frames"].trans[:, :, 0])
         outputs = {
             "traj": found["traj"],
             "raw": side["unnormalized_angles_sin_cos"],
@@ -151,18 +203,26 @@ class TestStructureModule(StructureTests):
 
     def reference(self, w, single, pair, aatype, mask):
         found = paper_network.structure_module(
-            w, single, pair, aatype, mask, SETTINGS, self.rotations
+            w, single, pair, aatype, mask, self.settings, self.rotations
         )
         return {k: x * self.seen(mask, k, x.ndim) for k, x in found.items()}
 
     def test_gradients_are_the_papers(self):
         """None flows through rotations from layer to layer (Algorithm 20, line 20)."""
         weights = {k: v.numpy().astype(np.float64) for k, v in weights_of(self.layer()).items()}
-        quats = self.paper(weights, self.draw())["traj"][..., :4]
-        first = np.tile([1.0, 0.0, 0.0, 0.0], (1, self.sizes["i"], 1))
-        self.rotations = np.concatenate([first, quats[:-1]])
+        found = self.paper(weights, self.draw())["traj"][..., : self.num_orientation]
+        self.rotations = np.concatenate([np.broadcast_to(self.start, found[:1].shape), found[:-1]])
         super().test_gradients_are_the_papers()
 
 
 class TestUnrolledStructureModule(TestStructureModule):
     remat = False
+
+
+class TestStructureModuleOnMatrices(TestStructureModule):
+    settings = dataclasses.replace(
+        SETTINGS, rotation_matrices=True, separate_projections=True, position_scale=20.0
+    )
+    outputs = TestStructureModule.outputs | {"traj": "l i 3 4"}
+    num_orientation = 3
+    start = np.eye(3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import paper
+import paper_complexes
 import tensorflow as tf
 from layers import (
     LayerTests,
@@ -16,12 +17,13 @@ from layers import (
     weights_of,
 )
 from reference import nest
-from tiny import tiny_config
+from tiny import tiny_complexes_config, tiny_config
 
 from records.chemistry import RESTYPE_ATOM37_MASK, RESTYPE_ORDER
 from tffold.model import templates
 from tffold.model.module import Options
 from tffold.model.templates import (
+    AverageTemplateEmbedding,
     SingleTemplateEmbedding,
     TemplateAngleEmbedder,
     TemplateEmbedding,
@@ -39,9 +41,11 @@ class TestTemplatePairBlock(LayerTests):
     padded = "i j"
     slice_bytes = Not("templates are taken one at a time where memory is short")
     bfloat16 = 0.02
+    attend_first = True
 
     def make(self, rates=None):
         config = tiny_config().template
+        config.attend_first = self.attend_first
         if rates:
             config.triangle_attention.dropout_rate = rates[0]
             config.triangle_multiplication_dropout_rate = rates[-1]
@@ -51,7 +55,7 @@ class TestTemplatePairBlock(LayerTests):
         return layer((pair,), (mask,), key)[0]
 
     def reference(self, w, pair, mask, **dropout):
-        return paper.template_pair_block(w, pair, mask, **dropout)
+        return paper.template_pair_block(w, pair, mask, **dropout, attend_first=self.attend_first)
 
     def test_dropout_is_shared_along_the_papers_axes(self, monkeypatch):
         """By row: one mask for all rows; by column: one for all columns (supplement 1.11.6)."""
@@ -72,6 +76,10 @@ class TestTemplatePairBlock(LayerTests):
         weights = nest({k: v.numpy().astype(np.float64) for k, v in weights_of(layer).items()})
         expected = self.reference(weights, **inputs, drops=drops, rates=RATES)
         close(found, expected, self.tolerance, "result")
+
+
+class TestTemplatePairBlockOfComplexes(TestTemplatePairBlock):
+    attend_first = False
 
 
 class TemplateTests(LayerTests):
@@ -108,7 +116,11 @@ class TemplateTests(LayerTests):
 class TestSingleTemplateEmbedding(TemplateTests):
     layer_class = SingleTemplateEmbedding
     unit_vector = False
-    inputs = TemplateTests.inputs | {"pair_mask": residue_mask("i j"), "template_mask": mask("t")}
+    inputs = TemplateTests.inputs | {
+        "pair": numbers("i j z", differentiable=False),  # not read
+        "pair_mask": residue_mask("i j"),
+        "template_mask": mask("t"),
+    }
     outputs = "t i j c"
     padded = "t i j"
     slice_bytes = 1000
@@ -116,18 +128,66 @@ class TestSingleTemplateEmbedding(TemplateTests):
     def make(self, slice_mib=0):
         config = tiny_config().template
         config.use_unit_vector = self.unit_vector
-        return SingleTemplateEmbedding(config, Options(zero_init=False, slice_mib=slice_mib))
+        options = Options(zero_init=False, slice_mib=slice_mib)
+        return SingleTemplateEmbedding(config, 12, options)
 
-    def call(self, layer, pair_mask, **batch):
-        return layer(batch, pair_mask, dtype="float32")
+    def call(self, layer, pair, pair_mask, **batch):
+        return layer(pair, batch, pair_mask)
 
-    def reference(self, w, pair_mask, template_mask, **batch):
+    def reference(self, w, pair, pair_mask, template_mask, **batch):
         features = self.pair_feat(batch, unit_vector=self.unit_vector)
         return paper.single_template_embedding(w, features, pair_mask)
 
 
 class TestUnitVectors(TestSingleTemplateEmbedding):
     unit_vector = True
+
+
+class OfComplexes(TemplateTests):
+    """Pair features of residues in two chains."""
+
+    inputs = TemplateTests.inputs | {
+        "pair": numbers("i j z"),
+        "pair_mask": residue_mask("i j"),
+        "asym_id": integers("i", 3, low=1),
+    }
+
+    def draw(self, pad=0):
+        drawn = super().draw(pad)
+        drawn["asym_id"] = np.sort(drawn["asym_id"])
+        drawn["asym_id"][:2], drawn["asym_id"][2:4] = 1, 2
+        return drawn
+
+    def call(self, layer, pair, pair_mask, **batch):
+        return layer(pair, batch, pair_mask)
+
+    def reference(self, w, pair, pair_mask, asym_id, **batch):
+        templates = (batch[name] for name in TemplateTests.inputs)
+        return self.function(w, pair, pair_mask, asym_id, *templates)
+
+
+class TestSingleTemplateEmbeddingOfComplexes(OfComplexes):
+    layer_class = SingleTemplateEmbedding
+    outputs = "t i j c"
+    padded = "t i j"
+    slice_bytes = 1000
+    function = staticmethod(paper_complexes.single_template_embedding)
+
+    def make(self, slice_mib=0):
+        config = tiny_complexes_config().template
+        options = Options(zero_init=False, slice_mib=slice_mib)
+        return SingleTemplateEmbedding(config, 12, options)
+
+
+class TestAverageTemplateEmbedding(OfComplexes):
+    layer_class = AverageTemplateEmbedding
+    outputs = "i j z"
+    padded = "i j"
+    slice_bytes = 300
+    function = staticmethod(paper_complexes.average_template_embedding)
+
+    def make(self, slice_mib=0):
+        return AverageTemplateEmbedding(tiny_complexes_config(slice_mib=slice_mib))
 
 
 class TestTemplateEmbedding(TemplateTests):
@@ -170,4 +230,14 @@ class TestTemplateAngleEmbedder(TemplateTests):
     def reference(self, w, template_aatype, **batch):
         atoms = batch["template_all_atom_positions"], batch["template_all_atom_masks"]
         rows, mask = paper.template_angle_rows(w, template_aatype, *atoms)
+        return {"rows": rows, "mask": mask}
+
+
+class TestTemplateAngleEmbedderOfComplexes(TestTemplateAngleEmbedder):
+    def make(self):
+        return TemplateAngleEmbedder(tiny_complexes_config(), "template_angles")
+
+    def reference(self, w, template_aatype, **batch):
+        atoms = batch["template_all_atom_positions"], batch["template_all_atom_masks"]
+        rows, mask = paper_complexes.template_chi_rows(w, template_aatype, *atoms)
         return {"rows": rows, "mask": mask}

@@ -53,8 +53,20 @@ def test_selection_leaves_out_templates_and_labels():
     assert {"chi_angles", "resolution", "use_clamped_fape"} <= labels_only
 
 
+def test_complexes_have_chains_beside_the_rest():
+    """A monomer's batch knows nothing of them; the truth of all chains is a label."""
+    everything = schema.batch_features(complexes=True)
+    further = everything.keys() - schema.batch_features().keys()
+    assert further == schema.COMPLEX_FEATURES.keys()
+    inputs = schema.batch_features(labels=False, complexes=True)
+    assert further & inputs.keys() == {"asym_id", "entity_id", "sym_id"}
+    symbols = everything["assembly_atom_positions"].symbols()
+    assert symbols == "[A, 37, 3]"
+
+
 def test_markdown_has_one_row_per_feature():
     text = schema.markdown()
     rows = [line for line in text.splitlines() if line.startswith("| `")]
-    assert len(rows) == len(schema.RECORD_FEATURES) + len(schema.BATCH_FEATURES)
+    batches = schema.batch_features(complexes=True)
+    assert len(rows) == len(schema.RECORD_FEATURES) + len(batches)
     assert "| `msa_feat` | float32 | [S, R, 49] |" in text

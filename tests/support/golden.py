@@ -8,12 +8,15 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+from structures import labels
 
 from tffold.config import Config
 from tffold.config_file import load_config
+from tffold.geometry import atoms
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 GOLDEN_FOLDER = Path(__file__).parents[1] / "golden"
+COMPLEXES_FOLDER = Path(__file__).parents[1] / "golden_multimer"
 
 
 @dataclasses.dataclass
@@ -46,6 +49,10 @@ class Case:
             raise ValueError(
                 f"{self.name}: overrides {description['overrides']} are not understood"
             )
+        return self.preset(bfloat16)
+
+    def preset(self, bfloat16: bool) -> Config:
+        description = self.description
         config = load_config(CONFIGS / f"{description['preset']}.yaml")
         model = config.model
         model.evoformer.num_block = description["evoformer_num_block"]
@@ -65,11 +72,71 @@ class Case:
         return params
 
 
+# What a complex's case may say of the published settings beyond its preset.
+UNDERSTOOD = {
+    "num_msa",
+    "num_extra_msa",
+    "recycle_early_stop_tolerance",
+    "bfloat16",
+    "deterministic",
+    "resample_msa_in_recycling",
+}
+
+
+@dataclasses.dataclass
+class ComplexCase(Case):
+    """A case of AlphaFold-Multimer, from the rows that its network drew on."""
+
+    def arrays(self, kind: str) -> dict[str, np.ndarray]:
+        return dict(np.load(self.folder / f"{self.name}.{kind}.npz"))
+
+    def batch(self) -> dict[str, np.ndarray]:
+        """Our features, made of the raw ones and the drawn rows, with a leading recycling axis."""
+        raw, drawn = self.arrays("batch"), self.arrays("sampled")
+        aatype = raw["aatype"]
+        made = labels(aatype, raw["all_atom_positions"], raw["all_atom_mask"], raw["residue_index"])
+        names = ("asym_id", "entity_id", "sym_id", "seq_mask", "resolution")
+        made |= {name: raw[name] for name in names}
+        made |= {n: raw[n] for n in ("pseudo_beta", "pseudo_beta_mask", "atom37_atom_exists")}
+        # The network leaves out the first column.
+        made["target_feat"] = np.eye(22, dtype=np.float32)[aatype + 1]
+        templates = ("aatype", "all_atom_positions", "all_atom_mask")
+        beta = atoms.pseudo_beta(*(raw[f"template_{name}"] for name in templates))
+        made |= {
+            "template_aatype": raw["template_aatype"],
+            "template_all_atom_positions": raw["template_all_atom_positions"],
+            "template_all_atom_masks": raw["template_all_atom_mask"],
+            "template_pseudo_beta": beta[0],
+            "template_pseudo_beta_mask": beta[1],
+            "num_iter_recycling": np.int32(self.description["num_recycle"]),
+        }
+        passes = len(drawn["msa_feat"])
+        batch = {name: np.stack(passes * [np.asarray(value)]) for name, value in made.items()}
+        names = ("msa_feat", "msa_mask", "true_msa", "bert_mask", "extra_msa", "extra_msa_mask")
+        batch |= {name: drawn[name] for name in names}
+        deleted = drawn["extra_deletion_matrix"]
+        batch["extra_has_deletion"] = np.clip(deleted, 0.0, 1.0)
+        batch["extra_deletion_value"] = (np.arctan(deleted / 3.0) * (2.0 / np.pi)).astype("float32")
+        return batch
+
+    def config(self, bfloat16: bool = False) -> Config:
+        """The case's preset, its losses as DeepMind's published code has them."""
+        overrides = self.description["overrides"]
+        if unknown := overrides.keys() - UNDERSTOOD:
+            raise ValueError(f"{self.name}: overrides {sorted(unknown)} are not understood")
+        config = self.preset(bfloat16)
+        config.loss.interface_fape_clamp_distance = 1000.0
+        config.loss.chain_center_weight = 0.0
+        config.loss.violations_as_released = True
+        return config
+
+
 def cases(folder: Path) -> list[Case]:
-    """All cases in a folder."""
+    """All cases in a folder: those with sampled rows beside them are complexes."""
     suffix = ".expected.json"
     names = sorted(path.name.removesuffix(suffix) for path in folder.glob("*" + suffix))
-    return [Case(folder, name) for name in names]
+    kinds = {True: ComplexCase, False: Case}
+    return [kinds[(folder / f"{name}.sampled.npz").exists()](folder, name) for name in names]
 
 
 def switch_dropout_off(section: object) -> None:

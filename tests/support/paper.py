@@ -44,7 +44,10 @@ def softmax(x, axis=-1, mask=1.0):
 
 
 def linear(w, x):
-    return einsum("...c,cd->...d", x, w["weights"]) + w["bias"]
+    shape = w["weights"].shape[1:]
+    matrix = w["weights"].reshape(len(w["weights"]), -1)
+    flat = einsum("...c,cd->...d", x, matrix)
+    return flat.reshape(*flat.shape[:-1], *shape) + w.get("bias", 0.0)
 
 
 def layer_norm(w, x):
@@ -129,8 +132,21 @@ def outer_product_mean(w, m, mask, divide_first=False):
     return (einsum("ijcd,cdz->ijz", total, w["output_w"]) + w["output_b"]) / (1e-3 + count)  # 4
 
 
+def unfused(w):
+    """Triangle multiplication's weights in several arrays, of those in one."""
+    names = {"left_norm_input": "layer_norm_input", "center_norm": "center_layer_norm"}
+    found = {names.get(name, name): x for name, x in w.items()}
+    for name in ("projection", "gate"):
+        halves = {k: np.split(x, 2, axis=-1) for k, x in found.pop(name).items()}
+        for number, side in enumerate(("left", "right")):
+            found[f"{side}_{name}"] = {k: x[number] for k, x in halves.items()}
+    return found
+
+
 def triangle_multiplication(w, z, mask, outgoing):
     """Algorithms 11 (outgoing) and 12 (incoming)."""
+    if "projection" in w:
+        w = unfused(w)
     z = layer_norm(w["layer_norm_input"], z)  # 1
 
     def edges(side):
@@ -187,11 +203,16 @@ def global_attention(w, m, mask):
     return einsum("ishd,hdc->isc", o, w["output_w"]) + w["output_b"]  # 7
 
 
-def evoformer_block(w, m, z, msa_mask, pair_mask, extra=False, drops=(), rates=()):
+def evoformer_block(
+    w, m, z, msa_mask, pair_mask, extra=False, drops=(), rates=(), outer_first=False
+):
     """One block of Algorithm 6, or with ``extra`` of Algorithm 18.
 
     ``drops``, ``rates``: dropout of lines 2, 3 (DeepMind's code has it), 6, 7, 8, 9.
+    ``outer_first``: line 5 before line 2 (Evans et al. 2021).
     """
+    if outer_first:
+        z = z + outer_product_mean(w["outer_product_mean"], m, msa_mask)
     drop = iter([*zip(drops, rates, strict=True)] or 6 * [(None, 0.0)])
     row = w["msa_row_attention_with_pair_bias"]
     m = residual(m, msa_row_attention_with_pair_bias(row, m, msa_mask, z), *next(drop))  # 2
@@ -201,7 +222,8 @@ def evoformer_block(w, m, z, msa_mask, pair_mask, extra=False, drops=(), rates=(
         update = msa_column_attention(w["msa_column_attention"], m, msa_mask)
     m = residual(m, update, *next(drop))  # 3
     m = m + transition(w["msa_transition"], m)  # 4
-    z = z + outer_product_mean(w["outer_product_mean"], m, msa_mask)  # 5
+    if not outer_first:
+        z = z + outer_product_mean(w["outer_product_mean"], m, msa_mask)  # 5
     for direction in ("outgoing", "incoming"):  # 6, 7
         inner = w[f"triangle_multiplication_{direction}"]
         update = triangle_multiplication(inner, z, pair_mask, direction == "outgoing")
@@ -212,17 +234,19 @@ def evoformer_block(w, m, z, msa_mask, pair_mask, extra=False, drops=(), rates=(
     return m, z + transition(w["pair_transition"], z)  # 10
 
 
-def template_pair_block(w, t, mask, drops=(), rates=()):
+def template_pair_block(w, t, mask, drops=(), rates=(), attend_first=True):
     """One block of Algorithm 16 on [s, i, j, c]; ``drops``, ``rates`` of lines 2 to 5."""
-    drop = iter([*zip(drops, rates, strict=True)] or 4 * [(None, 0.0)])
+    drop = [*zip(drops, rates, strict=True)] or 4 * [(None, 0.0)]
     mask = np.broadcast_to(mask, t.shape[:-1])
-    for node in ("starting", "ending"):  # 2, 3
-        inner = w[f"triangle_attention_{node}_node"]
-        t = residual(t, triangle_attention(inner, t, mask, node == "starting"), *next(drop))
-    for direction in ("outgoing", "incoming"):  # 4, 5
-        inner = w[f"triangle_multiplication_{direction}"]
-        update = triangle_multiplication(inner, t, mask, direction == "outgoing")
-        t = residual(t, update, *next(drop))
+    lines = {
+        2: ("triangle_attention_starting_node", triangle_attention, True),
+        3: ("triangle_attention_ending_node", triangle_attention, False),
+        4: ("triangle_multiplication_outgoing", triangle_multiplication, True),
+        5: ("triangle_multiplication_incoming", triangle_multiplication, False),
+    }
+    for line in (2, 3, 4, 5) if attend_first else (4, 5, 2, 3):
+        name, function, first = lines[line]
+        t = residual(t, function(w[name], t, mask, first), *drop[line - 2])
     return t + transition(w["pair_transition"], t)  # 6
 
 

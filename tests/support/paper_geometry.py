@@ -96,11 +96,11 @@ def make_rot_x(sine, cosine):
     return matrix
 
 
-def compute_all_atom_coordinates(aatype, quat, trans, angles):
+def compute_all_atom_coordinates(aatype, rot, trans, angles):
     """Algorithm 24: frames [i, 8, 4, 4] and atoms [i, 14, 3]."""
     frames = np.tile(np.eye(4), (len(aatype), 8, 1, 1))
     atoms = np.zeros((len(aatype), 14, 3))
-    frames[:, 0, :3, :3], frames[:, 0, :3, 3] = rotation(quat), trans
+    frames[:, 0, :3, :3], frames[:, 0, :3, 3] = rot, trans
     for i, letter in enumerate(aatype):
         literature = chemistry.RIGID_GROUP_DEFAULT_FRAME[letter]
         for group in range(1, 8):

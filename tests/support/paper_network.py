@@ -22,27 +22,37 @@ from paper import (
     template_pair_feat,
     template_pointwise_attention,
 )
+from paper_complexes import attention_inputs
 from paper_geometry import compute_all_atom_coordinates, quaternion_product, rotation
 
 einsum = np.einsum
 
 
-def invariant_point_attention(w, s, z, mask, rot, trans, c):
-    """Algorithm 22 with frames x -> rot x + trans; ``c``: the structure module's settings."""
-    h, n_q = c.num_head, c.num_point_qk
+def joint_attention_inputs(w, s, rot, trans, c):
+    """Algorithm 22, lines 1 to 3, where keys and values have one projection."""
 
     def heads(name):
-        return linear(w[name], s).reshape(len(s), h, -1)
+        return linear(w[name], s).reshape(len(s), c.num_head, -1)
 
     def points(name):
         # DeepMind's order of channels: x, y, z outermost.
-        local = einsum("ixhp->ihpx", linear(w[name], s).reshape(len(s), 3, h, -1))
+        local = linear(w[name], s).reshape(len(s), 3, c.num_head, -1)
+        local = einsum("ixhp->ihpx", local)
         return einsum("ixy,ihpy->ihpx", rot, local) + trans[:, None, None]
 
     q, kv = heads("q_scalar"), heads("kv_scalar")
     k, v = kv[..., : c.num_scalar_qk], kv[..., c.num_scalar_qk :]  # 1
     q_p, kv_p = points("q_point_local"), points("kv_point_local")
-    k_p, v_p = kv_p[:, :, :n_q], kv_p[:, :, n_q:]  # 2, 3
+    return q, k, v, q_p, kv_p[:, :, : c.num_point_qk], kv_p[:, :, c.num_point_qk :]  # 2, 3
+
+
+def invariant_point_attention(w, s, z, mask, rot, trans, c):
+    """Algorithm 22 with frames x -> rot x + trans; ``c``: the structure module's settings."""
+    n_q = c.num_point_qk
+    if "q_scalar_projection" in w:
+        q, k, v, q_p, k_p, v_p = attention_inputs(w, s, rot, trans)
+    else:
+        q, k, v, q_p, k_p, v_p = joint_attention_inputs(w, s, rot, trans, c)
     b = linear(w["attention_2d"], z)  # 4
     w_c, w_l = np.sqrt(2.0 / (9.0 * n_q)), np.sqrt(1.0 / 3.0)  # 5, 6
     gamma = np.log1p(np.exp(w["trainable_point_weights"]))
@@ -60,13 +70,20 @@ def invariant_point_attention(w, s, z, mask, rot, trans, c):
     return linear(w["output_projection"], np.concatenate(parts, axis=-1))  # 11
 
 
-def backbone_update(w, s, quat, trans):
-    """Algorithm 23 and the composition T o (R, t)."""
+def rotation_of(orientation):
+    """The rotation of quaternions [i, 4]; rotations [i, 3, 3] stay."""
+    return rotation(orientation) if orientation.ndim == 2 else orientation
+
+
+def backbone_update(w, s, orientation, trans):
+    """Algorithm 23 and the composition T o (R, t), of quaternions or of rotations."""
     update = linear(w, s)  # 1
     small = np.concatenate([np.ones((len(s), 1)), update[:, :3]], axis=-1)
     small = small / np.linalg.norm(small, axis=-1, keepdims=True)  # 2
-    moved = trans + einsum("ixy,iy->ix", rotation(quat), update[:, 3:])  # 3, 4
-    return quaternion_product(quat, small), moved
+    moved = trans + einsum("ixy,iy->ix", rotation_of(orientation), update[:, 3:])  # 3, 4
+    if orientation.ndim == 3:
+        return einsum("ixy,iyz->ixz", orientation, rotation(small)), moved
+    return quaternion_product(orientation, small), moved
 
 
 def torsion_net(w, s, s_initial, num_block=2):
@@ -81,25 +98,27 @@ def torsion_net(w, s, s_initial, num_block=2):
 def fold_iteration(w, s, s_initial, z, quat, trans, mask, c, drops=(None, None), rate=0.0):
     """Algorithm 20, lines 6 to 14."""
     inner = w["invariant_point_attention"]
-    s = s + invariant_point_attention(inner, s, z, mask, rotation(quat), trans, c)  # 6
+    s = s + invariant_point_attention(inner, s, z, mask, rotation_of(quat), trans, c)  # 6
     s = layer_norm(w["attention_layer_norm"], residual(0.0, s, drops[0], rate))  # 7
     a = relu(linear(w["transition"], s))
     a = relu(linear(w["transition_1"], a))
     s = residual(0.0, s + linear(w["transition_2"], a), drops[1], rate)  # 8
     s = layer_norm(w["transition_layer_norm"], s)  # 9
-    quat, trans = backbone_update(w["affine_update"], s, quat, trans)  # 10
+    update = w["quat_rigid"]["rigid"] if "quat_rigid" in w else w["affine_update"]
+    quat, trans = backbone_update(update, s, quat, trans)  # 10
     return s, quat, trans, torsion_net(w["rigid_sidechain"], s, s_initial)
 
 
 def structure_module(w, s_initial, z, aatype, mask, c, rotations=None):
-    """Algorithm 20 without its losses; ``rotations`` [l, i, 4] stand in for each layer's incoming.
+    """Algorithm 20 without its losses; ``rotations`` [l, ...] stand in for each layer's incoming.
 
     So they do not move with what is before them, which is what line 20 asks of gradients.
     """
     s_initial = layer_norm(w["single_layer_norm"], s_initial)  # 1
     z = layer_norm(w["pair_layer_norm"], z)  # 2
     s = linear(w["initial_projection"], s_initial)  # 3
-    quat, trans = np.tile([1.0, 0.0, 0.0, 0.0], (len(s), 1)), np.zeros((len(s), 3))  # 4
+    start = np.eye(3) if c.rotation_matrices else np.array([1.0, 0.0, 0.0, 0.0])
+    quat, trans = np.broadcast_to(start, (len(s), *start.shape)), np.zeros((len(s), 3))  # 4
     layers = []
     for number in range(c.num_layer):  # 5
         if rotations is not None:
@@ -109,9 +128,11 @@ def structure_module(w, s_initial, z, aatype, mask, c, rotations=None):
         )
         angles = raw / np.linalg.norm(raw, axis=-1, keepdims=True)
         frames, atoms = compute_all_atom_coordinates(
-            aatype, quat, trans * c.position_scale, angles
+            aatype, rotation_of(quat), trans * c.position_scale, angles
         )  # 24
-        traj = np.concatenate([quat, trans * c.position_scale], axis=-1)
+        place = trans * c.position_scale
+        place = place[..., None] if c.rotation_matrices else place
+        traj = np.concatenate([quat, place], axis=-1)
         layers.append((traj, raw, angles, frames[..., :3, :3], frames[..., :3, 3], atoms))
     names = ("traj", "raw", "angles", "rot", "trans", "atoms")
     return dict(zip(names, map(np.stack, zip(*layers, strict=True)), strict=True)) | {"act": s}

@@ -42,10 +42,12 @@ def structure_outputs(
 ) -> dict[str, Any]:
     """The structure module's outputs for backbones [L, R, 7] and torsions [L, R, 7, 2]."""
     aatype = batch["aatype"]
-    frames = geometry.torsion_angles_to_frames(aatype, rigid.from_tensor_7(traj), angles)
+    backbone = rigid.from_tensor_7(traj)
+    frames = geometry.torsion_angles_to_frames(aatype, backbone, angles)
     atom14 = geometry.frames_to_atom14_positions(aatype, frames)
     return {
         "traj": traj,
+        "backbone": backbone,
         "final_affines": traj[-1],
         "final_atom14_positions": atom14[-1],
         "final_atom_positions": geometry.atom14_to_atom37(atom14[-1], batch),

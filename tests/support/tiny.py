@@ -53,6 +53,23 @@ def tiny_config(dropout: float = 0.0, **settings: object) -> ModelConfig:
     return config
 
 
+def tiny_complexes_config(dropout: float = 0.0, **settings: object) -> ModelConfig:
+    """The multimer network likewise: what its preset sets, at these widths."""
+    config = tiny_config(
+        dropout,
+        encode_chains=True,
+        read_segment_breaks=False,
+        outer_product_first=True,
+        **settings,
+    )
+    template, structure = config.template, config.structure_module
+    template.attend_first, template.sum_embeddings = False, True
+    template.side_chains_only = template.use_unit_vector = True
+    structure.rotation_matrices = structure.separate_projections = True
+    structure.position_scale, config.heads.masked_msa_num_output = 20.0, 22
+    return config
+
+
 def real_batch(num_res: int = 20) -> dict[str, np.ndarray]:
     """Residues 0 to ``num_res`` of a real chain with templates, [2 passes, ...]."""
     batch = Case(GOLDEN_FOLDER, "case_a").batch()

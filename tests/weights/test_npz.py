@@ -7,8 +7,8 @@ import zipfile
 
 import numpy as np
 import pytest
-from golden import GOLDEN_FOLDER
-from tiny import model_params, tiny_config
+from golden import COMPLEXES_FOLDER, GOLDEN_FOLDER, cases
+from tiny import model_params, tiny_complexes_config, tiny_config
 
 from records.errors import InputError
 from tffold.model.alphafold import AlphaFold
@@ -117,14 +117,29 @@ def test_wrong_preset_names_the_fitting_ones(model, file):
         load_params(changed(file, change), model)
 
 
-def test_multimer_file(model, file):
-    def change(params):
-        params[ROOT + "evoformer/~_relative_encoding/position_activations//bias"] = np.zeros(
-            12, np.float32
-        )
-
-    with pytest.raises(InputError, match="AlphaFold-Multimer"):
-        load_params(changed(file, change), model)
+@pytest.mark.parametrize(
+    ("fuse_projections", "presets"),
+    [
+        (False, r"model_1_multimer, .*, model_5_multimer_v2$"),
+        (True, r"model_1_multimer_v3, .*, model_5_multimer_v3$"),
+    ],
+)
+def test_multimer_file(model, tmp_path, fuse_projections, presets):
+    """Its keys are DeepMind's; bits come back as they were; a monomer's network refuses it."""
+    config = tiny_complexes_config(fuse_projections=fuse_projections)
+    complexes = AlphaFold(config, seed=3)
+    path = tmp_path / "params_model_1_multimer.npz"
+    before = model_params(complexes)
+    if fuse_projections:
+        (case,) = cases(COMPLEXES_FOLDER)
+        assert before.keys() == case.description["param_shapes"].keys()
+    write_npz(path, before)
+    other = AlphaFold(config, seed=4)
+    load_params(path, other)
+    for name, value in model_params(other).items():
+        assert value.tobytes() == before[name].tobytes(), name
+    with pytest.raises(InputError, match="AlphaFold-Multimer .*fitting presets: " + presets):
+        load_params(path, model)
 
 
 def test_openfold_checkpoint(model, tmp_path):

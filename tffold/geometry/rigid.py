@@ -21,6 +21,10 @@ class Rigid(NamedTuple):
     rot: Tensor
     trans: Tensor
 
+    def as_rigid(self) -> Rigid:
+        """Itself: as a `QuatAffine` is asked."""
+        return self
+
 
 class QuatAffine(NamedTuple):
     """A backbone frame kept as quaternion `quat` [..., 4] (w, x, y, z), `rot` and `trans`."""
@@ -216,6 +220,14 @@ def pre_compose(affine: QuatAffine, update: Tensor) -> QuatAffine:
     return quat_affine(quat, affine.trans + rotate(affine.rot, update[..., 3:]))
 
 
-def stop_rotation_gradient(affine: QuatAffine) -> QuatAffine:
+def compose_update(frame: Rigid, update: Tensor) -> Rigid:
+    """`pre_compose` of a frame kept as a rotation matrix (Algorithm 23; Algorithm 20, line 10)."""
+    one = ops.ones_like(update[..., :1])
+    small = quat_affine(ops.concatenate([one, update[..., :3]], axis=-1), update[..., 3:])
+    return compose(frame, small.as_rigid())
+
+
+def stop_rotation_gradient(affine: QuatAffine | Rigid) -> QuatAffine | Rigid:
     """No gradient through orientations between iterations (Algorithm 20, lines 19 to 21)."""
-    return affine._replace(quat=ops.stop_gradient(affine.quat), rot=ops.stop_gradient(affine.rot))
+    orientation = {n: ops.stop_gradient(x) for n, x in affine._asdict().items() if n != "trans"}
+    return affine._replace(**orientation)

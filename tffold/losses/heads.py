@@ -63,9 +63,11 @@ def predicted_aligned_error_loss(
 
     DISCREPANCY: the first edge is zero, so that bin 0 holds errors of exactly zero alone. In
     DeepMind's code rounding decides which pairs of a residue with itself lie there, and a compiler
-    may turn them over. Here bin 1, the errors up to half an Å, holds them all.
+    may turn them over. Here bin 1, the errors up to half an Å, holds them all; or, with
+    `zero_error_bin`, bin 0 does, as in DeepMind's multimer code.
     """
-    frames = rigid.from_tensor_7(outputs["structure_module"]["final_affines"])
+    backbone = outputs["structure_module"]["backbone"]
+    frames = rigid.Rigid(backbone.rot[-1], backbone.trans[-1])
     true_frames = rigid.from_tensor_7(batch["backbone_affine_tensor"])
 
     def local(r: rigid.Rigid) -> Tensor:
@@ -78,6 +80,8 @@ def predicted_aligned_error_loss(
         heads.predicted_aligned_error_num_bins - 1,
     )
     true_bin = ops.maximum(bin_index(error_sq, edges**2), 1)
+    if config.zero_error_bin:
+        true_bin = true_bin * (1 - ops.eye(true_bin.shape[0], dtype="int32"))
     mask = batch["backbone_affine_mask"]
     error = softmax_cross_entropy(outputs["predicted_aligned_error"]["logits"], true_bin)
     loss = masked_mean(error, mask[:, None] * mask[None, :])

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from keras import ops
 
 from tffold.config import HeadsConfig, LossConfig
-from tffold.losses import fape, heads, torsion, violations
+from tffold.losses import chains, fape, heads, torsion, violations
 from tffold.losses.common import Tensors
 
 Tensor = Any
@@ -44,6 +44,7 @@ LOSS_TERMS: tuple[LossTerm, ...] = (
     LossTerm("structure_module", "sidechain_fape", "sidechain_fape_weight", fape.sidechain_fape),
     LossTerm("structure_module", "chi_loss", "chi_weight", torsion.torsion_loss),
     LossTerm("structure_module", "angle_norm_loss", "angle_norm_weight", torsion.angle_norm_loss),
+    LossTerm("structure_module", "chain_center", "chain_center_weight", chains.chain_center_loss),
     LossTerm("structure_module", "violation", "violation_weight", violations.violation_loss),
     LossTerm("distogram", "distogram", None, heads.distogram_loss),
     LossTerm("masked_msa", "masked_msa", None, heads.masked_msa_loss),

@@ -23,10 +23,19 @@ _RADIUS = (
 )
 
 
-def _consecutive(batch: Tensors) -> Tensor:
-    """1 where residues i and i+1 are neighbours in the chain: [R-1]."""
+def _consecutive(batch: Tensors, config: LossConfig) -> Tensor:
+    """1 where residues i and i+1 are neighbours in the chain: [R-1].
+
+    DISCREPANCY: DeepMind's multimer code, and so `violations_as_released`, takes the last residue
+    of a chain and the first one of the next for neighbours if their numbers follow on each other,
+    as they may in a crop.
+    """
     index = batch["residue_index"]
-    return ops.cast(ops.equal(index[1:] - index[:-1], 1), "float32")
+    consecutive = ops.equal(index[1:] - index[:-1], 1)
+    if config.by_chain and not config.violations_as_released:
+        chain = batch["asym_id"]
+        consecutive = ops.logical_and(consecutive, ops.equal(chain[1:], chain[:-1]))
+    return ops.cast(consecutive, "float32")
 
 
 def _deviation(value: Tensor, mean: Tensor | float) -> Tensor:
@@ -34,20 +43,21 @@ def _deviation(value: Tensor, mean: Tensor | float) -> Tensor:
 
 
 def connection_violations(
-    batch: Tensors, positions: Tensor, tolerance_factor: float
+    batch: Tensors, positions: Tensor, config: LossConfig
 ) -> dict[str, Tensor]:
     """Length and angles of the peptide bonds (equations 44 and 45).
 
-    Flat-bottomed: free within `tolerance_factor` standard deviations.
+    Flat-bottomed: free within `violation_tolerance_factor` standard deviations.
     DISCREPANCY: for the cosine of CA-C-N DeepMind's monomer code took the bond
     length's deviation, 0.014, until 2025, so the released weights predate the
-    mend; here as in its present code it is the angle's own, 0.0311.
+    mend; here as in its present code it is the angle's own, 0.0311. Its multimer
+    code has no such mend, nor have `violations_as_released`.
 
     Args:
         positions: [R, 14, 3] Å; batch: `atom14_atom_exists`, `residue_index`, `aatype`.
     """
     mask = batch["atom14_atom_exists"]
-    near = _consecutive(batch)
+    near = _consecutive(batch, config)
     ca, c = positions[:-1, _CA], positions[:-1, _C]
     n_next, ca_next = positions[1:, _N], positions[1:, _CA]
     ca_seen, c_seen = mask[:-1, _CA], mask[:-1, _C]
@@ -63,6 +73,10 @@ def connection_violations(
     to_n = (n_next - c) / bond[:, None]
     from_n = (ca_next - n_next) / length(ca_next - n_next)[:, None]
 
+    ca_c_n = chemistry.COS_CA_C_N
+    if config.by_chain and config.violations_as_released:
+        ca_c_n = MeanStd(ca_c_n.mean, usual.std)
+
     terms = {
         "bonds_c_n": (
             bond,
@@ -74,7 +88,7 @@ def connection_violations(
         ),
         "angles_ca_c_n": (
             ops.sum(to_ca * to_n, axis=-1),
-            chemistry.COS_CA_C_N,
+            ca_c_n,
             ca_seen * c_seen * n_next_seen * near,
         ),
         "angles_c_n_ca": (
@@ -86,7 +100,8 @@ def connection_violations(
     result = {}
     per_pair, violated = [], []
     for name, (value, literature, seen) in terms.items():
-        excess = _deviation(value, literature.mean) - tolerance_factor * literature.std
+        allowed = config.violation_tolerance_factor * literature.std
+        excess = _deviation(value, literature.mean) - allowed
         loss = ops.relu(excess)
         result[f"{name}_loss_mean"] = masked_mean(loss, seen, 1e-6)
         per_pair.append(loss)
@@ -104,17 +119,20 @@ def connection_violations(
     return result
 
 
-def clash_violations(
-    batch: Tensors, positions: Tensor, overlap_tolerance: float
-) -> dict[str, Tensor]:
+def clash_violations(batch: Tensors, positions: Tensor, config: LossConfig) -> dict[str, Tensor]:
     """Overlaps (Å) of atoms in different residues (equation 46).
 
-    The peptide bond is exempt.  DISCREPANCY: as in DeepMind's code so is every
-    pair of atoms in the slot of cysteine's SG, whatever the residue types.
+    The spheres may overlap by `clash_overlap_tolerance`; the peptide bond is exempt.
+    DISCREPANCY: as in DeepMind's code so is every pair of atoms in the slot of
+    cysteine's SG, whatever the residue types.
+
+    DISCREPANCY: DeepMind's code, and so `violations_as_released`, takes residues of equal number
+    in two chains for one residue: it does not see them clash, as they do where copies of a
+    chain touch each other on their axis.
 
     Args:
-        positions: [R, 14, 3] Å; batch: `atom14_atom_exists`, `residue_index`, `aatype`;
-        overlap_tolerance: Å by which the spheres may overlap.
+        positions: [R, 14, 3] Å; batch: `atom14_atom_exists`, `residue_index`, `aatype`, with
+        `by_chain` also `asym_id`.
     """
     num_res = positions.shape[0]
     exists = ops.reshape(batch["atom14_atom_exists"], (-1,))
@@ -131,17 +149,24 @@ def clash_violations(
         return ops.logical_and(row[:, None], column[None, :])
 
     step = residue[None, :] - residue[:, None]
+    same_residue = ops.equal(step, 0)
     bonded = ops.logical_or(
         ops.logical_and(ops.equal(step, 1), both(is_c, is_n)),
         ops.logical_and(ops.equal(step, -1), both(is_n, is_c)),
     )
-    exempt = ops.logical_or(ops.logical_or(ops.equal(step, 0), bonded), both(is_sg, is_sg))
+    if config.by_chain:
+        chain = ops.repeat(batch["asym_id"], 14)
+        same_chain = ops.equal(chain[None, :], chain[:, None])
+        bonded = ops.logical_and(bonded, same_chain)
+        if not config.violations_as_released:
+            same_residue = ops.logical_and(same_residue, same_chain)
+    exempt = ops.logical_or(ops.logical_or(same_residue, bonded), both(is_sg, is_sg))
     counted = ops.where(exempt, 0.0, exists[:, None] * exists[None, :])
 
     distance_sq = 1e-10
     for x in range(3):
         distance_sq += ops.square(flat[:, None, x] - flat[None, :, x])
-    allowed = radius[:, None] + radius[None, :] - overlap_tolerance
+    allowed = radius[:, None] + radius[None, :] - config.clash_overlap_tolerance
     overlap = counted * ops.relu(allowed - ops.sqrt(distance_sq))
     per_atom = ops.sum(overlap, axis=-1)
     clashing = ops.max(ops.cast(overlap > 0.0, "float32"), axis=-1)
@@ -183,8 +208,8 @@ def find_violations(batch: Tensors, positions: Tensor, config: LossConfig) -> di
     Returns `between_residues/…`, `within_residues/…` and
     `total_per_residue_violations_mask` [R].
     """
-    connections = connection_violations(batch, positions, config.violation_tolerance_factor)
-    clashes = clash_violations(batch, positions, config.clash_overlap_tolerance)
+    connections = connection_violations(batch, positions, config)
+    clashes = clash_violations(batch, positions, config)
     within = within_residue_violations(batch, positions, config)
     total = ops.maximum(
         connections["connections_per_residue_violation_mask"],
@@ -199,7 +224,9 @@ def find_violations(batch: Tensors, positions: Tensor, config: LossConfig) -> di
     return result
 
 
-def violation_metrics(batch: Tensors, positions: Tensor, violations: Tensors) -> dict[str, Tensor]:
+def violation_metrics(
+    batch: Tensors, positions: Tensor, violations: Tensors, config: LossConfig
+) -> dict[str, Tensor]:
     """Shares (0..1) of residues with a violation of each kind.
 
     Of neighbouring residues: those whose peptide bond, or an angle at it, is out of
@@ -209,7 +236,7 @@ def violation_metrics(batch: Tensors, positions: Tensor, violations: Tensors) ->
     step = positions[1:, _CA] - positions[:-1, _CA]
     distance = ops.sqrt(1e-6 + ops.sum(ops.square(step), axis=-1))
     broken = ops.cast(distance - chemistry.CA_CA_DISTANCE > _MAX_CA_CA_EXCESS, "float32")
-    neighbours = seen[:-1, _CA] * seen[1:, _CA] * _consecutive(batch)
+    neighbours = seen[:-1, _CA] * seen[1:, _CA] * _consecutive(batch, config)
     residues = {
         "between_residue_bond": violations[
             "between_residues/connections_per_residue_violation_mask"
@@ -254,7 +281,7 @@ def violation_loss(
         found[f"between_residues/{name}_loss_mean"]
         for name in ("bonds_c_n", "angles_ca_c_n", "angles_c_n_ca")
     ]
-    metrics = violation_metrics(batch, positions, found)
+    metrics = violation_metrics(batch, positions, found, config)
     return {
         "loss": sum(bonds) + clashes,
         **{f"violations/{k}": v for k, v in found.items() if len(v.shape) == 0},

@@ -13,6 +13,7 @@ from tffold.metrics.confidence import (
     predicted_aligned_error,
     predicted_lddt,
     predicted_tm_score,
+    ranking_score,
 )
 from tffold.metrics.contacts import (
     contact_precision,
@@ -37,6 +38,7 @@ __all__ = [
     "predicted_aligned_error",
     "predicted_lddt",
     "predicted_tm_score",
+    "ranking_score",
     "superposition_scores",
     "tm_d0",
 ]

@@ -44,15 +44,30 @@ def predicted_aligned_error(logits: Tensor, heads: HeadsConfig) -> Tensor:
     return ops.sum(probability * _error_bin_centres(heads), axis=-1)
 
 
-def predicted_tm_score(logits: Tensor, mask: Tensor, heads: HeadsConfig) -> Tensor:
-    """Predicted TM-score (supplement 1.9.7, equation 40) over residues with `mask` [i]."""
+def predicted_tm_score(
+    logits: Tensor, mask: Tensor, heads: HeadsConfig, chain: Tensor | None = None
+) -> Tensor:
+    """Predicted TM-score (supplement 1.9.7, equation 40) over residues with `mask` [i].
+
+    With `chain` [i] the ipTM of complexes (Evans et al. 2021): each residue's mean is over those
+    of other chains alone; 0 where there is but one chain.
+    """
     probability = ops.softmax(ops.cast(logits, "float32"), axis=-1)
     num_res = ops.maximum(ops.sum(mask), 19.0)
     d0 = 1.24 * ops.power(num_res - 15.0, 1.0 / 3.0) - 1.8
     by_bin = 1.0 / (1.0 + ops.square(_error_bin_centres(heads) / d0))
     expected = ops.sum(probability * by_bin, axis=-1)  # [i, j]
-    total = ops.maximum(ops.sum(mask), 1.0)
-    return ops.max(ops.sum(expected * mask[None, :], axis=-1) / total * mask)
+    counted = mask[None, :]
+    if chain is not None:
+        apart = ops.not_equal(chain[:, None], chain[None, :])
+        counted = counted * ops.cast(apart, "float32")
+    total = ops.maximum(ops.sum(counted, axis=-1), 1.0)
+    return ops.max(ops.sum(expected * counted, axis=-1) / total * mask)
+
+
+def ranking_score(ptm: float, iptm: float) -> float:
+    """By what predictions of complexes are ranked (Evans et al. 2021)."""
+    return 0.8 * iptm + 0.2 * ptm
 
 
 def confidence_calibration(

@@ -1,4 +1,4 @@
-"""AlphaFold 2, the monomer network, as a Keras model."""
+"""AlphaFold 2 and AlphaFold-Multimer as a Keras model."""
 
 from __future__ import annotations
 
@@ -17,7 +17,11 @@ from tffold.model.module import GROUP, Module, Options, weight_seed
 from tffold.model.primitives import Linear, fold_key
 from tffold.model.recycling import RecyclingEmbedder
 from tffold.model.structure_module import StructureModule
-from tffold.model.templates import TemplateAngleEmbedder, TemplateEmbedding
+from tffold.model.templates import (
+    AverageTemplateEmbedding,
+    TemplateAngleEmbedder,
+    TemplateEmbedding,
+)
 
 Tensor = Any
 
@@ -47,7 +51,8 @@ class EmbeddingsAndEvoformer(Module):
         self.input_embedder = InputEmbedder(c)
         self.recycling_embedder = RecyclingEmbedder(c)
         if c.template.enabled:
-            self.template_embedding = TemplateEmbedding(c)
+            embedding = AverageTemplateEmbedding if c.template.sum_embeddings else TemplateEmbedding
+            self.template_embedding = embedding(c)
             if c.template.embed_torsion_angles:
                 self.template_angles = TemplateAngleEmbedder(c, GROUP + "template_angles")
         self.extra_msa_embedder = ExtraMSAEmbedder(c)
@@ -59,6 +64,7 @@ class EmbeddingsAndEvoformer(Module):
             is_extra_msa=True,
             name="extra_msa_stack",
             divide_first=c.outer_product_divides_first,
+            outer_product_first=c.outer_product_first,
             options=options,
         )
         self.extra_msa_stack = BlockStack(
@@ -71,6 +77,7 @@ class EmbeddingsAndEvoformer(Module):
             is_extra_msa=False,
             name="evoformer_iteration",
             divide_first=c.outer_product_divides_first,
+            outer_product_first=c.outer_product_first,
             options=options,
         )
         self.evoformer_stack = BlockStack(
@@ -86,9 +93,7 @@ class EmbeddingsAndEvoformer(Module):
         def feature(name: str) -> Tensor:
             return ops.cast(batch[name], dtype)
 
-        msa, pair = self.input_embedder(
-            feature("target_feat"), feature("msa_feat"), batch["residue_index"]
-        )
+        msa, pair = self.input_embedder(feature("target_feat"), feature("msa_feat"), batch)
         first_row, pair_update = self.recycling_embedder(previous, batch["aatype"], dtype=dtype)
         # [i, c] onto row 0 of [s, i, c]
         msa = ops.concatenate([msa[:1] + first_row[None], msa[1:]], axis=0)
@@ -163,13 +168,14 @@ class AlphaFoldIteration(Module):
 
 
 class AlphaFold(keras.Model):
-    """The AlphaFold 2 monomer network on one example (Algorithm 2).
+    """The AlphaFold 2 network on one example (Algorithm 2).
 
         previous = 0                                                               (1)
         for all c in 1 to N_cycle:                                                 (2)
             previous <- AlphaFoldIteration(features_c, previous)                   (3 to 22)
 
-    Features carry DeepMind's names with one leading axis, the recycling
+    With the settings of ``configs/model_1_multimer.yaml`` it is AlphaFold-Multimer (Evans et al.
+    2021). Features carry DeepMind's names with one leading axis, the recycling
     passes, and no batch axis. Weights are float32 and built at once, drawn
     from ``seed``; with ``config.bfloat16`` the trunk computes in bfloat16.
     Dropout is on where ``seed`` is passed to a call.

@@ -33,7 +33,9 @@ class EvoformerBlock(Module):
         z_ij += DropoutColumnwise_0.25(TriangleAttentionEndingNode({z_ij}))          (9)
         z_ij += PairTransition({z_ij})                                               (10)
 
-    With ``is_extra_msa`` line 3 is MSAColumnGlobalAttention, which makes it Algorithm 18.
+    With ``is_extra_msa`` line 3 is MSAColumnGlobalAttention, which makes it Algorithm 18. With
+    ``outer_product_first`` line 5 comes before line 2, as in AlphaFold-Multimer (Evans et al.
+    2021): what lines 2 to 4 make of the MSA reaches the pair in the next block.
 
     ``call((msa, pair), (msa_mask, pair_mask), key)``: ``msa`` [s, i, c_m],
     ``pair`` [i, j, c_z] -> the same. Dropout is on where a key is given.
@@ -47,9 +49,11 @@ class EvoformerBlock(Module):
         is_extra_msa: bool,
         name: str,
         divide_first: bool = False,
+        outer_product_first: bool = False,
         options: Options = DEFAULT_OPTIONS,
     ):
         super().__init__(name)
+        self.outer_product_first = outer_product_first
         c = self.config = config
         self.row_attention = MSARowAttentionWithPairBias(
             c.msa_row_attention, msa_channel, pair_channel, options=options
@@ -104,10 +108,13 @@ class EvoformerBlock(Module):
             [row_rate, column_rate, *2 * [multiplication_rate], *2 * [attention_rate]],
         )
 
+        if self.outer_product_first:
+            pair += self.outer_product_mean(msa, msa_mask)
         msa += dropout(self.row_attention(msa, msa_mask, pair), row, row_rate)
         msa += dropout(self.column_attention(msa, msa_mask), column, column_rate)
         msa += self.msa_transition(msa)
-        pair += self.outer_product_mean(msa, msa_mask)
+        if not self.outer_product_first:
+            pair += self.outer_product_mean(msa, msa_mask)
         update = self.multiplication_outgoing(pair, pair_mask)
         pair += dropout(update, outgoing, multiplication_rate)
         update = self.multiplication_incoming(pair, pair_mask)

@@ -19,6 +19,25 @@ NORM_EPSILON = 1e-8
 SOFTPLUS_INVERSE_OF_ONE = math.log(math.e - 1.0)
 
 
+class PointProjection(Module):
+    """Points that each residue places in its own frame (Algorithm 22, lines 2 and 3).
+
+        x_i^hp = T_i Linear(s_i)^hp
+
+    ``single`` [i, c_s], ``frames`` of shape [i] -> global points [i, h, p, 3].
+    """
+
+    def __init__(self, channel: int, num_head: int, num_point: int, name: str):
+        super().__init__(name)
+        self.point_projection = Linear(channel, (num_head, 3 * num_point), "point_projection")
+
+    def call(self, single: Tensor, frames: Rigid) -> Tensor:
+        flat = self.point_projection(single)
+        # [i, h, 3 * p] -> [i, h, 3, p] -> [i, h, p, 3]
+        points = ops.swapaxes(ops.reshape(flat, (*flat.shape[:2], 3, -1)), 2, 3)
+        return apply(expand(frames, 2), points)
+
+
 class InvariantPointAttention(Module):
     """Attention over residues by channels, pair and points in space (Algorithm 22).
 
@@ -39,8 +58,14 @@ class InvariantPointAttention(Module):
     weights of line 7 are folded into each term; line 11 concatenates channels, x, y and z of
     the points, lengths, pair, as DeepMind's weights want it.
 
+    With ``separate_projections`` queries, keys and values have a Linear each, as in
+    AlphaFold-Multimer, else keys and values share one; the points' channels are ordered otherwise.
+
     DISCREPANCY: the projections of lines 1 to 4 have biases, as DeepMind's parameters do; the
-    paper's have none.
+    paper's have none. Nor has line 1 with ``separate_projections``.
+
+    DISCREPANCY: DeepMind's multimer code bounds the lengths of line 11 by 1e-8 from below; here
+    they are sqrt(|o|² + 1e-8) in both, which is another number for points at their frame's origin.
 
     ``single`` [i, c_s], ``pair`` [i, j, c_z], ``mask`` [i], ``frames`` of
     shape [i] in model units -> [i, c_s]. Unchanged by a global rotation or
@@ -57,12 +82,24 @@ class InvariantPointAttention(Module):
         super().__init__("invariant_point_attention")
         c = self.config = config
         h = c.num_head
-        self.q_scalar = Linear(single_channel, h * c.num_scalar_qk, "q_scalar")
-        scalar = h * (c.num_scalar_qk + c.num_scalar_v)
-        self.kv_scalar = Linear(single_channel, scalar, "kv_scalar")
-        self.q_point_local = Linear(single_channel, h * 3 * c.num_point_qk, "q_point_local")
-        points = h * 3 * (c.num_point_qk + c.num_point_v)
-        self.kv_point_local = Linear(single_channel, points, "kv_point_local")
+        if c.separate_projections:
+            sizes = {"q": c.num_scalar_qk, "k": c.num_scalar_qk, "v": c.num_scalar_v}
+            self.scalar_projections = [
+                Linear(single_channel, (h, d), f"{x}_scalar_projection", bias_initializer=None)
+                for x, d in sizes.items()
+            ]
+            sizes = {"q": c.num_point_qk, "k": c.num_point_qk, "v": c.num_point_v}
+            self.point_projections = [
+                PointProjection(single_channel, h, p, f"{x}_point_projection")
+                for x, p in sizes.items()
+            ]
+        else:
+            self.q_scalar = Linear(single_channel, h * c.num_scalar_qk, "q_scalar")
+            scalar = h * (c.num_scalar_qk + c.num_scalar_v)
+            self.kv_scalar = Linear(single_channel, scalar, "kv_scalar")
+            self.q_point_local = Linear(single_channel, h * 3 * c.num_point_qk, "q_point_local")
+            points = h * 3 * (c.num_point_qk + c.num_point_v)
+            self.kv_point_local = Linear(single_channel, points, "kv_point_local")
         self.attention_2d = Linear(pair_channel, h, "attention_2d")
         features = h * (c.num_scalar_v + 4 * c.num_point_v + pair_channel)
         self.output_projection = Linear(
@@ -83,8 +120,13 @@ class InvariantPointAttention(Module):
         # [i, h * p, 3] -> [i, h, p, 3]
         return ops.reshape(points, (num_res, self.config.num_head, -1, 3))
 
-    def call(self, single: Tensor, pair: Tensor, mask: Tensor, frames: Rigid) -> Tensor:
+    def _projections(self, single: Tensor, frames: Rigid) -> tuple[Tensor, ...]:
+        """Lines 1 to 3: q, k, v [h, i, d] and their global points [i, h, p, 3]."""
         c, h = self.config, self.config.num_head
+        if c.separate_projections:
+            # [i, h, d] -> [h, i, d]
+            scalars = (ops.transpose(layer(single), (1, 0, 2)) for layer in self.scalar_projections)
+            return *scalars, *(layer(single, frames) for layer in self.point_projections)
         num_res = single.shape[0]
         # [i, h * d] -> [i, h, d] -> [h, i, d]
         q = ops.transpose(ops.reshape(self.q_scalar(single), (num_res, h, -1)), (1, 0, 2))
@@ -93,6 +135,12 @@ class InvariantPointAttention(Module):
         q_points = self._points(self.q_point_local(single), frames)
         kv_points = self._points(self.kv_point_local(single), frames)
         k_points, v_points = kv_points[:, :, : c.num_point_qk], kv_points[:, :, c.num_point_qk :]
+        return q, k, v, q_points, k_points, v_points
+
+    def call(self, single: Tensor, pair: Tensor, mask: Tensor, frames: Rigid) -> Tensor:
+        c, h = self.config, self.config.num_head
+        num_res = single.shape[0]
+        q, k, v, q_points, k_points, v_points = self._projections(single, frames)
 
         # Each of the three logit terms has variance 1/3 at the start.
         scalar_weight = math.sqrt(1.0 / (3 * c.num_scalar_qk))

@@ -19,6 +19,7 @@ Tensor = Any
 Initializer = Callable[[tuple[int, ...], int], Tensor]
 
 GROUP = "group-"  # starts the name of a module that DeepMind's parameter names do not show
+TILDE = "tilde-"  # stands for DeepMind's "~", which TensorFlow's scopes refuse
 
 _NUM_BLOCK: ContextVar[int | None] = ContextVar("num_block", default=None)
 _SEED: ContextVar[int] = ContextVar("seed", default=0)
@@ -74,15 +75,17 @@ class Options:
     ``zero_init``: layers that end a residual branch or make logits start at zero (supplement
     1.11.4). ``slice_mib``: MiB of a layer's largest intermediate that are made at a time, 0: all
     at once. ``remat``: the backward pass recomputes each block (supplement 1.11.8).
+    ``fuse_projections``: triangle multiplications keep both edges' weights in one array.
     """
 
     zero_init: bool = True
     slice_mib: int = 0
     remat: bool = True
+    fuse_projections: bool = False
 
     @classmethod
     def of(cls, config: ModelConfig) -> Options:
-        return cls(config.zero_init, config.slice_mib, config.remat)
+        return cls(config.zero_init, config.slice_mib, config.remat, config.fuse_projections)
 
     @property
     def output_initializer(self) -> Initializer:
@@ -96,7 +99,8 @@ DEFAULT_OPTIONS = Options()
 def parameter_key(path: str) -> str:
     """The key in DeepMind's parameter files, ``<module path>//<name>``, of a variable's path."""
     *modules, name = path.split("/")
-    return "/".join(m for m in modules if not m.startswith(GROUP)) + "//" + name
+    shown = (m.replace(TILDE, "~") for m in modules if not m.startswith(GROUP))
+    return "/".join(shown) + "//" + name
 
 
 class Module(keras.layers.Layer):

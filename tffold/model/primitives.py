@@ -25,26 +25,48 @@ def project(x: Tensor, kernel: Tensor) -> Tensor:
 
 
 class Linear(Module):
-    """y = W x + b, the paper's Linear: [..., num_input] -> [..., num_output] (supplement 1.1)."""
+    """y = W x + b, the paper's Linear: [..., num_input] -> [..., num_output] (supplement 1.1).
+
+    Several ``num_output`` give several axes: [..., *num_output]. With ``num_input`` None each
+    number of ``x`` [...] is an input of its own -> [..., num_output]. Without
+    ``bias_initializer`` there is no bias: the paper's LinearNoBias.
+    """
 
     def __init__(
         self,
-        num_input: int,
-        num_output: int,
+        num_input: int | None,
+        num_output: int | tuple[int, ...],
         name: str,
         initializer: Initializer = lecun_normal,
-        bias_initializer: Initializer = zeros,
+        bias_initializer: Initializer | None = zeros,
     ):
         super().__init__(name)
-        self.shape = (num_input, num_output)
+        self.num_input = num_input
+        self.num_output = (num_output,) if isinstance(num_output, int) else num_output
         self.initializer, self.bias_initializer = initializer, bias_initializer
 
     def make_weights(self) -> None:
-        self.kernel = self.make("weights", self.shape, self.initializer)
-        self.bias = self.make("bias", self.shape[1:], self.bias_initializer)
+        fans = (self.num_input or 1, math.prod(self.num_output))
+        shape = self.num_output if self.num_input is None else (self.num_input, *self.num_output)
+        # [c, h * d] -> [c, h, d]: the fans are those of the matrix
+        self.kernel = self.make(
+            "weights", shape, lambda shape, seed: ops.reshape(self.initializer(fans, seed), shape)
+        )
+        self.bias = None
+        if self.bias_initializer is not None:
+            self.bias = self.make("bias", self.num_output, self.bias_initializer)
 
     def call(self, x: Tensor) -> Tensor:
-        return project(x, ops.cast(self.kernel, x.dtype)) + ops.cast(self.bias, x.dtype)
+        kernel = ops.cast(self.kernel, x.dtype)
+        if self.num_input is None:
+            y = x[..., None] * kernel
+        elif len(self.num_output) == 1:
+            y = project(x, kernel)
+        else:
+            # [c, h, d] -> [c, h * d];  [..., h * d] -> [..., h, d]
+            y = project(x, ops.reshape(kernel, (self.num_input, -1)))
+            y = ops.reshape(y, (*x.shape[:-1], *self.num_output))
+        return y if self.bias is None else y + ops.cast(self.bias, x.dtype)
 
 
 def layer_norm(x: Tensor, scale: Tensor, offset: Tensor, axis: int = -1) -> Tensor:

@@ -11,6 +11,9 @@ from tffold.geometry.atoms import atom14_to_atom37
 from tffold.geometry.frames import frames_to_atom14_positions, torsion_angles_to_frames
 from tffold.geometry.rigid import (
     QuatAffine,
+    Rigid,
+    compose_update,
+    identity,
     pre_compose,
     quat_affine,
     quat_affine_identity,
@@ -70,6 +73,21 @@ class TorsionAngles(Module):
         return ops.reshape(angles, (angles.shape[0], NUM_TORSION, 2))
 
 
+class BackboneUpdate(Module):
+    """T_i <- T_i ∘ BackboneUpdate(s_i) of frames that are rotation matrices (Algorithm 23).
+
+    ``single`` [i, c_s], ``frames`` of shape [i] in model units -> the new frames.
+    """
+
+    def __init__(self, config: ModelConfig):
+        super().__init__("quat_rigid")
+        output = Options.of(config).output_initializer
+        self.rigid = Linear(config.single_channel, 6, "rigid", output)
+
+    def call(self, single: Tensor, frames: Rigid) -> Rigid:
+        return compose_update(frames, self.rigid(single))
+
+
 class FoldIteration(Module):
     """One iteration of the structure module (Algorithm 20, lines 6 to 14; Algorithm 23, line 1).
 
@@ -80,7 +98,8 @@ class FoldIteration(Module):
         T_i <- T_i ∘ BackboneUpdate(s_i)                                            (10)
         α_i^f = TorsionAngles(s_i, s_i^initial)                                     (11 to 14)
 
-    ``affine_update`` is the Linear of Algorithm 23.
+    ``affine_update`` is the Linear of Algorithm 23. With ``rotation_matrices`` frames are not kept
+    as quaternions (AlphaFold-Multimer).
     """
 
     def __init__(self, config: ModelConfig):
@@ -99,7 +118,10 @@ class FoldIteration(Module):
             suffix = f"_{i}" if i else ""
             self.transitions.append(Linear(c_s, c_s, "transition" + suffix, initializer))
         self.transition_layer_norm = LayerNorm(c_s, "transition_layer_norm")
-        self.affine_update = Linear(c_s, 6, "affine_update", options.output_initializer)
+        if c.rotation_matrices:
+            self.backbone_update = BackboneUpdate(config)
+        else:
+            self.affine_update = Linear(c_s, 6, "affine_update", options.output_initializer)
         self.rigid_sidechain = TorsionAngles(config)
 
     def call(
@@ -107,10 +129,10 @@ class FoldIteration(Module):
         single: Tensor,
         initial_single: Tensor,
         pair: Tensor,
-        affine: QuatAffine,
+        affine: QuatAffine | Rigid,
         mask: Tensor,
         key: Tensor | None = None,
-    ) -> tuple[Tensor, QuatAffine, Tensor]:
+    ) -> tuple[Tensor, QuatAffine | Rigid, Tensor]:
         """-> the new single, the new affine (model units), unnormalised angles [i, 7, 2]."""
         rate = self.config.dropout_rate
         attention_mask, transition_mask = dropout_masks(key, 2 * [single.shape], 2 * [rate])
@@ -122,7 +144,10 @@ class FoldIteration(Module):
             if i < len(self.transitions) - 1:
                 act = ops.relu(act)
         single = self.transition_layer_norm(dropout(single + act, transition_mask, rate))
-        affine = pre_compose(affine, self.affine_update(single))
+        if self.config.rotation_matrices:
+            affine = self.backbone_update(single, affine)
+        else:
+            affine = pre_compose(affine, self.affine_update(single))
         return single, affine, self.rigid_sidechain(single, initial_single)
 
 
@@ -142,9 +167,10 @@ class StructureModule(Module):
     is done for all layers at once, after the loop.
 
     ``single`` [i, c_s], ``pair`` [i, j, c_z], float32 -> the outputs of
-    DeepMind's module: ``traj`` [l, i, 7] (quaternion and Å), ``sidechains``
-    with leading [l], ``final_atom14_positions`` [i, 14, 3] in Å, …, and
-    ``act`` [i, c_s].
+    DeepMind's module: ``traj`` [l, i, 7] (quaternion and Å; with
+    ``rotation_matrices`` [l, i, 3, 4], rotation and Å), ``sidechains``
+    with leading [l], ``final_atom14_positions`` [i, 14, 3] in Å, …,
+    ``act`` [i, c_s], and ``backbone``, what ``traj`` says, as frames [l, i].
     """
 
     def __init__(self, config: ModelConfig):
@@ -169,25 +195,32 @@ class StructureModule(Module):
         act = self.initial_projection(initial)
         pair = self.pair_layer_norm(pair)
         variables = self.fold_iteration.trainable_variables
+        matrices = self.config.rotation_matrices
+
+        def as_frames(orientation: Tensor, trans: Tensor) -> QuatAffine | Rigid:
+            if matrices:
+                return Rigid(orientation, trans)
+            return quat_affine(orientation, trans, normalize=False)
 
         def run_layer(i: Tensor, state: tuple, _: tuple, shared: tuple) -> tuple[tuple, tuple]:
-            act, quat, trans = state
+            act, orientation, trans = state
             initial, pair, *weights = shared
             # No gradient through orientations from layer to layer (Algorithm 20, line 20).
-            affine = stop_rotation_gradient(quat_affine(quat, trans, normalize=False))
+            affine = stop_rotation_gradient(as_frames(orientation, trans))
             with OnlyTheseWeights(variables, weights):
                 act, affine, angles = self.fold_iteration(
                     act, initial, pair, affine, batch["seq_mask"], fold_key(key, i)
                 )
-            return (act, affine.quat, affine.trans), (affine.quat, affine.trans, angles)
+            orientation, trans = affine[0], affine[-1]
+            return (act, orientation, trans), (orientation, trans, angles)
 
-        identity = quat_affine_identity((num_res,))
-        state = (act, identity.quat, identity.trans)
+        start = identity((num_res,)) if matrices else quat_affine_identity((num_res,))
+        state = (act, start[0], start[-1])
         shared = (initial, pair, *(v.value for v in variables))
         if self.remat:
-            shapes = ((num_res, 4), (num_res, 3), (num_res, NUM_TORSION, 2))
+            shapes = (tuple(start[0].shape), (num_res, 3), (num_res, NUM_TORSION, 2))
             specs = [(shape, "float32") for shape in shapes]
-            (act, _, _), (quat, trans, unnormalized) = recomputing_loop(
+            (act, _, _), (orientation, trans, unnormalized) = recomputing_loop(
                 run_layer, num_layer, state, shared=shared, output_specs=specs
             )
         else:
@@ -196,18 +229,20 @@ class StructureModule(Module):
                 state, outputs = run_layer(i, state, (), shared)
                 layers.append(outputs)
             act, _, _ = state
-            quat, trans, unnormalized = (ops.stack(xs) for xs in zip(*layers, strict=True))
+            orientation, trans, unnormalized = (ops.stack(xs) for xs in zip(*layers, strict=True))
 
         # Everything from here on has a leading layer axis.
         trans = trans * self.config.position_scale
-        traj = ops.concatenate([quat, trans], axis=-1)
+        # [l, i, 3, 3] and [l, i, 3] -> [l, i, 3, 4], or [l, i, 4] and [l, i, 3] -> [l, i, 7]
+        traj = ops.concatenate([orientation, trans[..., None] if matrices else trans], axis=-1)
         angles = l2_normalize(unnormalized)
-        backbone = quat_affine(quat, trans, normalize=False).as_rigid()
+        backbone = as_frames(orientation, trans).as_rigid()
         frames = torsion_angles_to_frames(aatype, backbone, angles)
         atom_pos = frames_to_atom14_positions(aatype, frames)
         positions = atom_pos[-1]
         return {
             "traj": traj,
+            "backbone": backbone,
             "sidechains": {
                 "angles_sin_cos": angles,
                 "unnormalized_angles_sin_cos": unnormalized,

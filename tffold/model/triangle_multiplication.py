@@ -22,7 +22,8 @@ class TriangleMultiplication(Module):
         incoming: out_ij = g_ij ⊙ Linear(LayerNorm(Σ_k a_ki ⊙ b_kj))         (4)
 
     DeepMind's "left" is a and its "right" b in the first, b and a in the second.
-    Masked edges are zero in a and b.
+    Masked edges are zero in a and b. With ``fuse_projections`` the weights of left and right lie
+    in one array, left first, as in the third version of AlphaFold-Multimer; nothing else differs.
 
     ``pair`` [..., i, j, c], ``mask`` [..., i, j] -> [..., i, j, c]. Between
     the two projections everything is laid out channels first, so that the
@@ -40,20 +41,30 @@ class TriangleMultiplication(Module):
         super().__init__(f"triangle_multiplication_{direction}")
         self.outgoing = outgoing
         self.channel, self.hidden_channel = channel, hidden_channel
-        self.layer_norm_input = LayerNorm(channel, "layer_norm_input")
         c, d = channel, hidden_channel
-        self.left_projection = Linear(c, d, "left_projection")
-        self.right_projection = Linear(c, d, "right_projection")
-        self.left_gate = Linear(c, d, "left_gate", zeros, ones)
-        self.right_gate = Linear(c, d, "right_gate", zeros, ones)
-        self.center_layer_norm = LayerNorm(d, "center_layer_norm")
+        self.fused = options.fuse_projections
+        if self.fused:
+            self.layer_norm_input = LayerNorm(c, "left_norm_input")
+            self.projection = Linear(c, 2 * d, "projection")
+            self.gate = Linear(c, 2 * d, "gate", zeros, ones)
+            self.center_layer_norm = LayerNorm(d, "center_norm")
+        else:
+            self.layer_norm_input = LayerNorm(c, "layer_norm_input")
+            self.left_projection = Linear(c, d, "left_projection")
+            self.right_projection = Linear(c, d, "right_projection")
+            self.left_gate = Linear(c, d, "left_gate", zeros, ones)
+            self.right_gate = Linear(c, d, "right_gate", zeros, ones)
+            self.center_layer_norm = LayerNorm(d, "center_layer_norm")
         output = options.output_initializer
         self.output_projection = Linear(d, c, "output_projection", output)
         self.gating_linear = Linear(c, c, "gating_linear", zeros, ones)
 
     def _edges(self, x: Tensor, mask: Tensor) -> list[Tensor]:
         """Gated, masked left and right edges, each [..., d, i, j]."""
-        layers = (self.left_projection, self.right_projection, self.left_gate, self.right_gate)
+        if self.fused:
+            layers = (self.projection, self.gate)
+        else:
+            layers = (self.left_projection, self.right_projection, self.left_gate, self.right_gate)
         kernel = ops.concatenate([ops.cast(m.kernel, x.dtype) for m in layers], axis=-1)
         bias = ops.concatenate([ops.cast(m.bias, x.dtype) for m in layers], axis=-1)
         # [c, 4 d] x [..., i, j, c] -> [4 d, ..., i, j]

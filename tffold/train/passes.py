@@ -87,7 +87,7 @@ class ReplicaPasses:
         losses = {f"loss/{k}": x for k, x in parts.items() if "/metrics/" not in k}
         positions = outputs["structure_module"]["final_atom14_positions"]
         found = find_violations(batch, positions, self.loss)
-        violations = violation_metrics(batch, positions, found)
+        violations = violation_metrics(batch, positions, found, self.loss)
         return {"loss/total": total} | losses | violations
 
 

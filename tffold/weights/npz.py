@@ -28,6 +28,7 @@ ROOT = "alphafold/alphafold_iteration/"
 _TEMPLATE_MARK = "/template_embedding/"
 _PAE_MARK = "/predicted_aligned_error_head/"
 _MULTIMER_MARKS = ("/~_relative_encoding/", "/template_embedding_iteration/", "/quat_rigid/")
+_FUSED_MARK = "/triangle_multiplication_outgoing/left_norm_input/"
 _MOST_NAMED = 5
 
 
@@ -131,9 +132,16 @@ def write_npz(path: Place, params: Mapping[str, np.ndarray], dtype: str = "float
 def fitting_presets(keys: Iterable[str]) -> list[str]:
     """Names of the presets whose parameters have these keys' modules."""
     keys = list(keys)
+    if _is_multimer(keys):
+        versions = ("_v3",) if any(_FUSED_MARK in key for key in keys) else ("", "_v2")
+        return [f"model_{i}_multimer{version}" for version in versions for i in range(1, 6)]
     has_templates = any(_TEMPLATE_MARK in key for key in keys)
     suffix = "_ptm" if any(_PAE_MARK in key for key in keys) else ""
     return [f"model_{i}{suffix}" for i in ((1, 2) if has_templates else (3, 4, 5))]
+
+
+def _is_multimer(keys: Iterable[str]) -> bool:
+    return any(mark in key for key in keys for mark in _MULTIMER_MARKS)
 
 
 def check(params: Mapping[str, np.ndarray], model: AlphaFold, source: str) -> None:
@@ -189,9 +197,8 @@ def _listing(what: str, items: Sequence[str]) -> str:
 
 
 def _advice(params: Mapping[str, np.ndarray]) -> str:
-    if any(mark in key for key in params for mark in _MULTIMER_MARKS):
-        return "It looks like an AlphaFold-Multimer file, which no preset here fits"
     names = fitting_presets(params)
     key = ROOT + "evoformer/evoformer_iteration/msa_transition/transition1//bias"
     depth = f" with {params[key].shape[0]} Evoformer blocks" if key in params else ""
-    return f"By its modules it is a monomer file{depth}; fitting presets: {', '.join(names)}"
+    kind = "an AlphaFold-Multimer" if _is_multimer(params) else "a monomer"
+    return f"By its modules it is {kind} file{depth}; fitting presets: {', '.join(names)}"
