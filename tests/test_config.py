@@ -245,6 +245,13 @@ def test_templates_are_read_where_the_model_embeds_them():
     assert config.data_for_model == dataclasses.replace(config.data, max_templates=0)
 
 
+def test_no_batch_is_made_for_a_model_that_reads_chains():
+    config = Config()
+    config.model.encode_chains = True
+    with pytest.raises(InputError, match=r"complexes.*encode_chains"):
+        _ = config.data_for_model
+
+
 @pytest.mark.parametrize("steps", ["100", "10:5", "a:b", "-1:4", "3:"])
 def test_profiled_steps_must_make_sense(tmp_path, steps):
     with pytest.raises(InputError, match=r"train.profile.*100:110"):

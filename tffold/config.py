@@ -14,6 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
+from records.errors import InputError
+
 STRATEGIES = ("single", "mirrored", "multi_worker", "tpu")
 RANKINGS = ("plddt", "ptm")
 
@@ -399,7 +401,16 @@ class Config:
 
     @property
     def data_for_model(self) -> DataConfig:
-        """``data`` as the model reads it: without templates where it embeds none."""
+        """``data`` as the model reads it: without templates where it embeds none.
+
+        Raises:
+          InputError: the model reads chains, of which batches hold nothing yet.
+        """
+        if self.model.encode_chains:
+            raise InputError(
+                "batches of complexes are not made yet (model.encode_chains)",
+                mend="use a monomer's configuration; docs/complexes.md says what is there",
+            )
         if self.model.template.enabled:
             return self.data
         return replace(self.data, max_templates=0)

@@ -117,7 +117,7 @@ def test_published_differences(number, suffix):
 )
 def test_published_differences_of_multimers(number, version, crop, clusters, extra, passes):
     config = load_config(CONFIGS / f"model_{number}_multimer{version}.yaml")
-    data, model = config.data_for_model, config.model
+    data, model = config.data, config.model
     assert data.crop_size == crop
     assert data.reduce_msa_clusters_by_max_templates
     assert data.max_msa_clusters - data.max_templates == clusters
