@@ -9,12 +9,12 @@ stopped.
 
 from __future__ import annotations
 
+import os
 import pickle
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
-from records.durable import write_whole
+from records import paths
 from records.engine import Conversion, run
 from records.errors import InputError
 from records.manifest import Summary
@@ -25,10 +25,10 @@ CONVERSION_NAME = ".conversion.pkl"
 def convert_part(part: int, parts: int, output: str, overwrite: bool) -> Summary:
     """Convert one part, on whatever machine, as the file in the output folder says."""
     # Beam's graph could not hold the tasks of the whole PDB; the file is this program's own.
-    conversion: Conversion = pickle.loads((Path(output) / CONVERSION_NAME).read_bytes())
+    conversion: Conversion = pickle.loads(paths.read_bytes(paths.join(output, CONVERSION_NAME)))
     return run(
         replace(conversion, part=part, parts=parts),
-        Path(output),
+        output,
         workers=1,
         overwrite=overwrite,
         progress=False,
@@ -37,7 +37,7 @@ def convert_part(part: int, parts: int, output: str, overwrite: bool) -> Summary
 
 def run_beam(
     conversion: Conversion,
-    output: Path,
+    output: paths.Place,
     runner: str,
     parts: int,
     pipeline_args: Sequence[str] = (),
@@ -54,23 +54,24 @@ def run_beam(
         raise InputError(
             "Apache Beam is not installed", mend="pip install 'tffold[beam]'"
         ) from error
-    output.mkdir(parents=True, exist_ok=True)
-    write_whole(output / CONVERSION_NAME, pickle.dumps(conversion))
+    place = paths.tidy(output) if paths.is_url(output) else os.path.abspath(output)
+    paths.make_folder(place)
+    paths.write_whole(paths.join(place, CONVERSION_NAME), pickle.dumps(conversion))
     options = PipelineOptions([f"--runner={runner}", *pipeline_args])
     with beam.Pipeline(options=options) as pipeline:
         _ = (
             pipeline
             | "Parts" >> beam.Create(list(range(parts)))
             | "Spread" >> beam.Reshuffle()
-            | "Convert" >> beam.Map(convert_part, parts, str(output.absolute()), overwrite)
+            | "Convert" >> beam.Map(convert_part, parts, place, overwrite)
         )
     # Finished parts answer from their summaries without converting anything.
     total = Summary()
     for part in range(parts):
-        summary = convert_part(part, parts, str(output.absolute()), False)
+        summary = convert_part(part, parts, place, False)
         total.written += summary.written
         total.rejected += summary.rejected
         total.reasons.update(summary.reasons)
         total.shards.update(summary.shards)
-    (output / CONVERSION_NAME).unlink()
+    paths.remove(paths.join(place, CONVERSION_NAME))
     return total

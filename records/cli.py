@@ -6,12 +6,14 @@ import argparse
 import datetime
 import importlib.metadata
 import os
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from records import afdb, paths, spool
 from records.convert import ConvertOptions
-from records.engine import SHARD_BYTES, Conversion, run
+from records.engine import CACHE_DIR, SHARD_BYTES, Conversion, run, work_folder
 from records.errors import InputError
 from records.search import SearchOptions, check_search
 from records.search_missing import search_missing
@@ -118,7 +120,7 @@ def build_parser() -> argparse.ArgumentParser:
     add(
         "--mmcif",
         nargs="+",
-        required=True,
+        default=[],
         metavar="PATH",
         help="mmCIF files (.cif, .cif.gz) or folders of them; @FILE reads paths from a list; "
         "with --distillation also PDB files, and @manifest.jsonl of tffold-predict --distill",
@@ -132,6 +134,13 @@ def build_parser() -> argparse.ArgumentParser:
         "alignment_db) or alignment_db .index files",
     )
     add("--chains", metavar="FILE", help="convert only these chains, one a line (1ubq_A)")
+    add(
+        "--limit",
+        type=_whole(0),
+        default=0,
+        metavar="N",
+        help="convert only the first N structures that have an alignment, 0 = all",
+    )
     add(
         "--duplicates",
         metavar="FILE",
@@ -208,6 +217,14 @@ def build_parser() -> argparse.ArgumentParser:
         help="structures are predictions with confidence (pLDDT) as B-factors; the file's name "
         "is the chain's",
     )
+    add(
+        "--afdb",
+        metavar="FILE",
+        help="convert the predictions of AlphaFold DB for these accessions, one a line (P69905); "
+        "implies --distillation",
+    )
+    add("--afdb-source", default=afdb.BUCKET, metavar="URL", help="(default %(default)s)")
+    add("--afdb-version", type=_whole(1), default=afdb.VERSION, metavar="N")
     add("--min-mean-confidence", type=float, default=defaults.min_mean_confidence, metavar="C")
     add(
         "--min-residue-confidence",
@@ -270,16 +287,36 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="N",
         help=f"parts to spread with --runner (default {BEAM_PARTS})",
     )
+    add(
+        "--cache-dir",
+        default=CACHE_DIR,
+        metavar="DIR",
+        help="where this host keeps, while it runs, what is read from or written to stores "
+        "(default %(default)s)",
+    )
+    add("--cache-gb", type=_whole(1), default=20, metavar="N", help="of what is read there")
     add("--quiet", action="store_true", help="no progress bar")
     return parser
+
+
+def _holds_many(source: str) -> bool:
+    """Whether a source of structures is a folder or an archive of them."""
+    return source.lower().endswith(spool.ARCHIVE) or (
+        not source.startswith("@") and paths.is_folder(source)
+    )
 
 
 def make_conversion(args: argparse.Namespace) -> Conversion:
     """Options and tasks of a command line.  Raises InputError."""
     if args.complexes and args.distillation and args.search:
         raise InputError("predicted complexes are not searched for", mend="give --alignments")
+    if args.afdb:
+        found = afdb.places(args.afdb, args.afdb_source, args.afdb_version)
+        args.mmcif, args.distillation = [*args.mmcif, *found], True
+    if not args.mmcif:
+        raise InputError("no structures", mend="give --mmcif or --afdb")
     templates = args.template_mmcif or ""
-    if not templates and len(args.mmcif) == 1 and Path(args.mmcif[0]).is_dir():
+    if not templates and len(args.mmcif) == 1 and _holds_many(args.mmcif[0]):
         templates = args.mmcif[0]
     if args.distillation and not args.template_mmcif:
         templates = ""  # predictions are nobody's templates
@@ -292,7 +329,7 @@ def make_conversion(args: argparse.Namespace) -> Conversion:
         for name in ConvertOptions.__dataclass_fields__
         if hasattr(args, name)
     }
-    of_all = args.resolutions and not os.path.isfile(args.resolutions)
+    of_all = args.resolutions and not paths.is_file(args.resolutions)
     if of_all:
         shared["resolution"] = angstroms(args.resolutions, item="--resolution")
     options = ConvertOptions(template_folder=templates, **shared)
@@ -306,6 +343,7 @@ def make_conversion(args: argparse.Namespace) -> Conversion:
         validation_chains=args.validation_chains,
         distillation=args.distillation,
         complexes=args.complexes,
+        limit=args.limit,
     )
     if args.resolutions and not of_all:
         tasks = add_resolutions(tasks, args.resolutions)
@@ -318,6 +356,15 @@ def make_conversion(args: argparse.Namespace) -> Conversion:
     return Conversion(tasks, options, args.shard_size << 20, part, parts)
 
 
+def _reads_stores(args: argparse.Namespace) -> bool:
+    """Whether any input of a command line lies on a store, as far as it can be seen."""
+    given = [*args.mmcif, *args.alignments, args.template_mmcif or ""]
+    given += [args.afdb_source] if args.afdb else []
+    return any(paths.is_url(place.removeprefix("@")) for place in given) or any(
+        place.startswith("@") for place in args.mmcif
+    )
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point.  0: done (rejected chains are in the manifest); 2: bad input."""
     parser = build_parser()
@@ -328,8 +375,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("--shard is one job of an array; --runner runs all of them: give one")
     if args.parts and not args.runner:
         parser.error("--parts belongs to --runner")
-    output = Path(args.output)
+    output = paths.tidy(args.output)
+    kept = work_folder(f"{output} {args.part}", args.cache_dir) / "read"
     try:
+        if _reads_stores(args):
+            shutil.rmtree(kept, ignore_errors=True)  # what a killed run left may be old
+            spool.use(kept, args.cache_gb << 30)
         conversion = make_conversion(args)
         if args.runner:
             from records.beam import run_beam
@@ -339,7 +390,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         else:
             summary = run(
                 conversion, output, workers=args.workers, overwrite=args.overwrite,
-                progress=not args.quiet,
+                progress=not args.quiet, cache_dir=args.cache_dir,
             )  # fmt: skip
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -350,6 +401,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted: the same command goes on where this stopped", file=sys.stderr)
         return 130
+    finally:
+        if spool.in_use():
+            spool.use(None)
+            shutil.rmtree(kept.parent, ignore_errors=True)
     print(summary.line())
     print(f"shards: {len(summary.shards)} in {output}, {sum(summary.shards.values()):,} bytes")
     if not summary.written:

@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
-from pathlib import Path
 from typing import Any
 
-from records import example
+from records import afdb, example, paths
 from records.assembly import (
     ASYMMETRIC_UNIT,
     PlacedChain,
@@ -113,7 +112,7 @@ class Outcome:
 
 @lru_cache(maxsize=1)  # the chains of a file come one after another
 def _open_entry(path: str) -> Entry:
-    return Entry(Path(path))
+    return Entry(path)
 
 
 def _chain_id(task: FileTask, chain: str) -> str:
@@ -152,14 +151,26 @@ def read_chain(task: FileTask, chain: str, options: ConvertOptions) -> Chain:
     if not options.distillation:
         return _open_entry(task.path).chain(chain)
     # A prediction was never released: its file's date says nothing about templates.
-    return replace(_read_model(task), release_date="", resolution=0.0)
+    return replace(_read_model(task, options), release_date="", resolution=0.0)
 
 
-def _read_model(task: FileTask) -> Chain:
+def check_confidence(task: FileTask, options: ConvertOptions) -> None:
+    """Refuses a prediction of AlphaFold DB by its mean confidence, before it is fetched.
+
+    Raises InputError.
+    """
+    if options.min_mean_confidence and paths.is_url(task.path):
+        mean = afdb.mean_confidence(task.path)
+        if mean is not None and mean < options.min_mean_confidence:
+            raise InputError("mean confidence too low", file=task.path, item=f"{mean:.1f}")
+
+
+def _read_model(task: FileTask, options: ConvertOptions) -> Chain:
     """The single chain of a predicted structure, PDB or mmCIF.  Raises InputError."""
-    path = Path(task.path)
+    path = task.path
+    check_confidence(task, options)
     data = read_bytes(path)
-    if not path.name.lower().removesuffix(".gz").endswith((".pdb", ".ent")):
+    if not path.lower().removesuffix(".gz").endswith((".pdb", ".ent")):
         entry = Entry(path, data)
         proteins = entry.protein_sequences() or dict.fromkeys(entry.chain_names())
         if len(proteins) != 1:
@@ -267,10 +278,10 @@ def _convert(task: FileTask, name: str, options: ConvertOptions) -> Outcome:
 
 def _placed_chains(task: FileTask, options: ConvertOptions) -> list[PlacedChain]:
     """The chains of a deposited assembly, or those of a prediction.  Raises InputError."""
-    path = Path(task.path)
+    path = task.path
     if not options.distillation:
         return read_assembly(_open_entry(task.path), options.assembly, options.max_chains)
-    if path.name.lower().endswith(MMCIF_SUFFIXES):
+    if path.lower().endswith(MMCIF_SUFFIXES):
         placed = read_assembly(Entry(path), ASYMMETRIC_UNIT, options.max_chains)
     else:
         chains = read_models(path, read_bytes(path).decode("latin-1"), task.name)

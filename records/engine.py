@@ -17,14 +17,18 @@ from typing import Any
 
 from tqdm import tqdm
 
-from records.convert import ConvertOptions, FileTask, Outcome
+from records import paths, spool
+from records.convert import ConvertOptions, FileTask, Outcome, check_confidence
 from records.durable import clear_partials
 from records.errors import InputError
+from records.journal_copy import JournalCopy
 from records.manifest import Journal, Summary, read_summary, reason_group
 from records.pool import convert_files
 from records.shards import INDEX_SUFFIX, ShardWriter, masked_crc, scan
+from records.sources import fetch_alignments
 
 SHARD_BYTES = 256 << 20
+CACHE_DIR = "~/.cache/tffold"
 
 
 @dataclass(frozen=True)
@@ -56,10 +60,7 @@ class Conversion:
             repr((asdict(self.options), self.shard_bytes, self.part, self.parts)).encode()
         )
         for task in self.share():
-            try:
-                size = os.stat(task.path).st_size
-            except OSError:
-                size = -1  # told per chain, later
+            size = spool.size(task.path)
             digest.update(
                 repr(
                     (task.path, size, task.name, task.chains, sorted(task.alignments.items()),
@@ -84,13 +85,12 @@ _IN_MANIFEST = (
 class _SplitWriter:
     """The shards of one split, one after another; a shard's chains settle when it closes."""
 
-    def __init__(self, conversion: Conversion, split: str, output: Path, journal: Journal) -> None:
-        self._conversion, self._split, self._output, self._journal = (
-            conversion,
-            split,
-            output,
-            journal,
-        )
+    def __init__(
+        self, conversion: Conversion, split: str, output: str, work: Path, journal: Journal,
+        copy: JournalCopy | None,
+    ) -> None:  # fmt: skip
+        self._conversion, self._split, self._output = conversion, split, output
+        self._work, self._journal, self._copy = work, journal, copy
         self._writer: ShardWriter | None = None
         self._name = ""
 
@@ -99,7 +99,9 @@ class _SplitWriter:
             self._name = self._conversion.shard_name(
                 self._split, self._journal.next_shard(self._split)
             )
-            self._writer = ShardWriter(self._output / self._name)
+            self._writer = ShardWriter(
+                paths.join(self._output, self._name), self._work / self._name
+            )
         return self._writer
 
     def write(self, outcome: Outcome, place: dict[str, int]) -> None:
@@ -125,7 +127,7 @@ class _SplitWriter:
 
     def salvage(self, lines: Sequence[dict[str, Any]]) -> None:
         """Take over the records of a shard that a killed run left unfinished, while whole."""
-        path = self._output / lines[0]["shard"]
+        path = self._work / lines[0]["shard"]
         partials = path.parent.glob(f".{path.name}.*.partial")
         shards = (partial for partial in partials if INDEX_SUFFIX not in partial.name)
         left = max(shards, key=lambda partial: partial.stat().st_size, default=None)
@@ -147,59 +149,90 @@ class _SplitWriter:
 
     def close(self) -> None:
         if self._writer is not None:
-            path = self._writer.close()
+            self._writer.close()
+            self._journal.close_shard(self._split, self._name, self._writer.size)
             self._writer = None
-            self._journal.close_shard(self._split, self._name, path.stat().st_size)
+            if self._copy is not None:
+                self._copy.send()
 
 
-def _clear(output: Path, conversion: Conversion) -> None:
+def _clear(output: str, conversion: Conversion) -> None:
     """Remove what an earlier run of this part left: its files only."""
-    for folder in ("train", "validation"):
-        if (output / folder).is_dir():
-            for path in (output / folder).iterdir():
-                if path.name.lstrip(".").startswith(f"chains{conversion.suffix()}-"):
-                    path.unlink()
-    for name in ("manifest{}.jsonl", "summary{}.json", ".journal{}.jsonl"):
-        (output / name.format(conversion.suffix())).unlink(missing_ok=True)
+    suffix = conversion.suffix()
+    for name in (f"summary{suffix}.json", f"manifest{suffix}.jsonl"):
+        paths.remove(paths.join(output, name))
+    for folder, beginning in (
+        ("train", f"chains{suffix}-"),
+        ("validation", f"chains{suffix}-"),
+        ("", f"journal{suffix}.jsonl"),
+    ):
+        below = paths.join(output, folder) if folder else output
+        if paths.is_folder(below):
+            for entry in paths.list_folder(below):
+                if entry.name.lstrip(".").startswith(beginning):
+                    paths.remove(entry.place)
 
 
-def _clear_partials(output: Path, conversion: Conversion) -> None:
+def _clear_partials(work: Path, conversion: Conversion) -> None:
     """Remove what killed runs left of this part, but for the shards begun just now."""
     for split in ("train", "validation"):
-        clear_partials(output / split, f"chains{conversion.suffix()}-")
+        clear_partials(work / split, f"chains{conversion.suffix()}-")
 
 
 def run(
     conversion: Conversion,
-    output: Path,
+    output: paths.Place,
     *,
     workers: int = 1,
     overwrite: bool = False,
     progress: bool = True,
+    cache_dir: str | os.PathLike = CACHE_DIR,
 ) -> Summary:
     """Convert everything, or what is left to do, and return the counts.
 
+    With an output on a store, what is not finished lies below ``cache_dir`` on this host.
     Raises InputError when the output belongs to another conversion; a bad chain raises nothing.
     """
-    output.mkdir(parents=True, exist_ok=True)
+    output = paths.tidy(output)
+    paths.make_folder(output)
     if overwrite:
         _clear(output, conversion)
-    manifest = output / f"manifest{conversion.suffix()}.jsonl"
-    summary_path = output / f"summary{conversion.suffix()}.json"
+    manifest = paths.join(output, f"manifest{conversion.suffix()}.jsonl")
+    summary_path = paths.join(output, f"summary{conversion.suffix()}.json")
     fingerprint = conversion.fingerprint()
     finished = read_summary(summary_path, fingerprint)
     if finished is not None:
         return finished
-    _check_space(output)
+    far = paths.is_url(output)
+    work = work_folder(output, cache_dir) if far else Path(output)
+    if far:
+        work.mkdir(parents=True, exist_ok=True)
+        if overwrite:
+            _clear(str(work), conversion)
+    _check_space(work)
     tasks = conversion.share()
-    journal = Journal(output / f".journal{conversion.suffix()}.jsonl", fingerprint)
+    journal_path = work / f".journal{conversion.suffix()}.jsonl"
+    copy = JournalCopy(output, journal_path) if far else None
+    if copy is not None:
+        copy.take_over()
+    journal = Journal(journal_path, fingerprint, output)
+    if copy is not None:
+        copy.send()  # a store that refuses says so before anything is converted
     writers: dict[str, _SplitWriter] = {}
+
+    def writer_of(split: str) -> _SplitWriter:
+        if split not in writers:
+            writers[split] = _SplitWriter(conversion, split, output, work, journal, copy)
+        return writers[split]
+
     for split, lines in journal.open_chains().items():
-        writers[split] = _SplitWriter(conversion, split, output, journal)
-        writers[split].salvage(lines)
-    _clear_partials(output, conversion)
+        writer_of(split).salvage(lines)
+    _clear_partials(work, conversion)
     left = list(journal.unfinished(len(tasks)))
-    units = ((unit, tasks[unit], start) for unit, start, _ in left)
+    units = spool.ahead(
+        ((unit, tasks[unit], start) for unit, start, _ in left),
+        lambda unit: fetch_ahead(unit[1], conversion.options),
+    )
     workers = min(workers, len(left))
     settled = {unit: later for unit, _, later in left if later}
     bar = tqdm(total=len(tasks), initial=len(tasks) - len(left), unit="file", disable=not progress)
@@ -212,11 +245,7 @@ def run(
                     if index in settled.get(unit, ()):
                         continue
                     if outcome.written:
-                        if outcome.split not in writers:
-                            writers[outcome.split] = _SplitWriter(
-                                conversion, outcome.split, output, journal
-                            )
-                        writers[outcome.split].write(outcome, place)
+                        writer_of(outcome.split).write(outcome, place)
                         written += 1
                     else:
                         journal.reject(_rejection(outcome, place))
@@ -231,7 +260,29 @@ def run(
             writer.abandon()
         journal.close()  # partial shards stay: the next run takes their records over
         raise
-    return journal.finish(manifest, summary_path)
+    summary = journal.finish(manifest, summary_path)
+    if copy is not None:
+        copy.remove()
+        for split in ("train", "validation"):
+            if (work / split).is_dir() and not any((work / split).iterdir()):
+                (work / split).rmdir()
+    return summary
+
+
+def work_folder(output: str, cache_dir: str | os.PathLike = CACHE_DIR) -> Path:
+    """Where a conversion to a store keeps on this host what is not finished."""
+    key = hashlib.sha256(output.encode()).hexdigest()[:16]
+    return Path(cache_dir).expanduser() / "convert" / key
+
+
+def fetch_ahead(task: FileTask, options: ConvertOptions) -> None:
+    """Fetches from stores what converting a file will read.  Raises InputError."""
+    if options.distillation:
+        check_confidence(task, options)
+    if paths.is_url(task.path):
+        spool.read(task.path)
+    for ref in dict.fromkeys(task.alignments.values()):
+        fetch_alignments(ref, pairing=options.complexes)
 
 
 def _rejection(outcome: Outcome, place: dict[str, int]) -> dict[str, Any]:

@@ -19,7 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from records.durable import sync_file, whole_file, write_whole
+from records import paths
+from records.durable import sync_file
 from records.errors import InputError
 
 
@@ -67,10 +68,13 @@ class Journal:
     rejected chain is settled by its line; a written one is open until the line of its shard
     follows, which stands only when the shard is durable under its name.  Open chains can
     be salvaged from the shard's partial file.
+
+    ``output`` is the folder of the shards, where it is another than the journal's.
     """
 
-    def __init__(self, path: Path, fingerprint: str) -> None:
+    def __init__(self, path: Path, fingerprint: str, output: paths.Place | None = None) -> None:
         self.path = path
+        self._output = path.parent if output is None else output
         self.fingerprint = fingerprint
         self.summary = Summary()
         self._places = array("q")  # unit, index, offset, length of settled lines, flat
@@ -128,8 +132,8 @@ class Journal:
         return end
 
     def _check_shard(self, line: Mapping[str, Any]) -> None:
-        path = self.path.parent / line["shard"]
-        if not path.is_file() or path.stat().st_size != line["bytes"]:
+        path = paths.join(self._output, line["shard"])
+        if not paths.is_file(path) or paths.info(path).size != line["bytes"]:
             raise InputError(
                 "a finished shard is missing or was changed", file=path,
                 mend="convert again with --overwrite",
@@ -229,9 +233,9 @@ class Journal:
                     line.pop(name, None)
                 yield (json.dumps(line) + "\n").encode()
 
-    def finish(self, manifest: Path, summary: Path) -> Summary:
+    def finish(self, manifest: paths.Place, summary: paths.Place) -> Summary:
         """Write manifest and summary, remove the journal."""
-        with whole_file(manifest) as file:
+        with paths.whole_file(manifest) as file:
             file.writelines(self.manifest_lines())
         self.summary.shards = dict(sorted(self.summary.shards.items()))
         content = {
@@ -241,7 +245,7 @@ class Journal:
             "reasons": dict(sorted(self.summary.reasons.items())),
             "shards": self.summary.shards,
         }
-        write_whole(summary, json.dumps(content, indent=1) + "\n")
+        paths.write_whole(summary, json.dumps(content, indent=1) + "\n")
         self.close()
         self.path.unlink()
         return self.summary
@@ -250,15 +254,15 @@ class Journal:
         self._file.close()
 
 
-def read_summary(path: Path, fingerprint: str) -> Summary | None:
+def read_summary(path: paths.Place, fingerprint: str) -> Summary | None:
     """The summary of a finished conversion, None if there is none.
 
     Raises InputError when it is of another conversion or its shards are gone.
     """
-    if not path.exists():
+    if not paths.exists(path):
         return None
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(paths.read_bytes(path))
         summary = Summary(
             int(content["written"]), int(content["rejected"]),
             Counter(content["reasons"]), dict(content["shards"]),
@@ -269,12 +273,12 @@ def read_summary(path: Path, fingerprint: str) -> Summary | None:
     if found != fingerprint:
         raise InputError(
             "holds a finished conversion of other inputs or options",
-            file=path.parent,
+            file=paths.parent(path),
             mend="choose another --output, or pass --overwrite",
         )
     for shard, size in summary.shards.items():
-        shard_path = path.parent / shard
-        if not shard_path.is_file() or shard_path.stat().st_size != size:
+        shard_path = paths.join(paths.parent(path), shard)
+        if not paths.is_file(shard_path) or paths.info(shard_path).size != size:
             raise InputError(
                 "a finished shard is missing or was changed", file=shard_path,
                 mend="convert again with --overwrite",

@@ -11,10 +11,10 @@ import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import gemmi
 
+from records import paths, spool
 from records.errors import InputError
 from records.gunzip import gunzipped
 from records.structure import (
@@ -49,48 +49,60 @@ _ATOM_ITEMS = (
 )  # fmt: skip
 
 
-def read_bytes(path: Path) -> bytes:
+def read_bytes(path: str | os.PathLike) -> bytes:
     """A file's content, decompressed when it is gzip; InputError names what is wrong."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputError(error.strerror or str(error), file=path, mend="check the path") from error
-    return gunzipped(data, path, AGAIN)
+    return gunzipped(spool.read(path), path, AGAIN)
 
 
-def entry_name(path: Path) -> str:
+def entry_name(path: str | os.PathLike) -> str:
     """The name before the suffixes, lower-case: '1UBQ.cif.gz' -> '1ubq'."""
-    name = path.name.lower()
+    name = paths.name(path).lower()
     for suffix in sorted(MMCIF_SUFFIXES, key=len, reverse=True):
         if name.endswith(suffix):
             return name[: -len(suffix)]
     return name
 
 
-def mmcif_files(sources: Iterable[str | os.PathLike]) -> dict[str, Path]:
-    """Entry name -> file, over folders (searched through) and single files, by name.
+def mmcif_files(sources: Iterable[str | os.PathLike]) -> dict[str, str]:
+    """Entry name -> file, over folders (searched through), archives and single files, by name.
 
     The first file of a name counts.  Raises InputError for a source that is not there, and for
     two files whose names differ in case only.
     """
-    found: dict[str, Path] = {}
-    for source in sources:
-        root = Path(source)
-        if root.is_file():
-            found.setdefault(entry_name(root), root)
-            continue
-        if not root.is_dir():
-            raise InputError("no such file or folder", file=source, mend="check the path")
-        for folder, subfolders, names in os.walk(root, followlinks=True):
-            subfolders.sort()
-            for name in sorted(names):
-                if name.lower().endswith(MMCIF_SUFFIXES):
-                    path = Path(folder, name)
-                    first = found.setdefault(entry_name(path), path)
-                    if first != path and str(first).lower() == str(path).lower():
-                        raise InputError(
-                            f"differs from {first} in case only", file=path, mend="remove one"
-                        )
+    found: dict[str, str] = {}
+    for root in map(paths.tidy, sources):
+        for path in files_below(root):
+            if path == root or path.lower().endswith(MMCIF_SUFFIXES):
+                first = found.setdefault(entry_name(path), path)
+                if first != path and first.lower() == path.lower():
+                    raise InputError(
+                        f"differs from {first} in case only", file=path, mend="remove one"
+                    )
+    return found
+
+
+def files_below(source: str | os.PathLike) -> list[str]:
+    """A file itself, or the files of a folder or zip archive, here or on a store, in order.
+
+    Raises InputError if there is none.
+    """
+    root = paths.tidy(source)
+    if paths.is_url(root) and root.lower().endswith((*MMCIF_SUFFIXES, ".pdb", ".pdb.gz")):
+        return [root]  # what is wrong with it is told when it is read
+    if paths.is_url(root) or root.lower().endswith(spool.ARCHIVE):
+        files = [file.place for file in spool.find(root)]
+        if files:
+            return files
+        paths.info(root)  # says what is wrong with it
+        return [root]
+    if os.path.isfile(root):
+        return [root]
+    if not os.path.isdir(root):
+        raise InputError("no such file or folder", file=source, mend="check the path")
+    found = []
+    for folder, subfolders, names in os.walk(root, followlinks=True):
+        subfolders.sort()
+        found += [os.path.join(folder, name) for name in sorted(names)]
     return found
 
 
@@ -104,7 +116,7 @@ class _Polymer:
 class Entry:
     """One parsed mmCIF file: its polymer chains by author name, date and resolution."""
 
-    def __init__(self, path: Path, data: bytes | None = None) -> None:
+    def __init__(self, path: str | os.PathLike, data: bytes | None = None) -> None:
         self.path = path
         self.name = entry_name(path)
         data = read_bytes(path) if data is None else data
@@ -360,7 +372,7 @@ class Entry:
             )
 
 
-def _integer(text: str, item: str, path: Path | None = None) -> int:
+def _integer(text: str, item: str, path: str | None = None) -> int:
     try:
         return int(text)
     except ValueError:

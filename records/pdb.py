@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import gemmi
 import numpy as np
@@ -61,7 +61,7 @@ def residues_to_arrays(
         raise located(error, file) from error
 
 
-def read_models(path: Path, text: str, name: str) -> dict[str, Chain]:
+def read_models(path: str | os.PathLike, text: str, name: str) -> dict[str, Chain]:
     """The protein chains of a predicted structure, by their names in the file.
 
     The sequence is what the atoms say (a prediction has every residue), SEQRES is not
@@ -83,7 +83,7 @@ def read_models(path: Path, text: str, name: str) -> dict[str, Chain]:
     return chains
 
 
-def read_model(path: Path, text: str, name: str) -> Chain:
+def read_model(path: str | os.PathLike, text: str, name: str) -> Chain:
     """A predicted structure: its single protein chain.  Raises InputError."""
     chains = read_models(path, text, name)
     if len(chains) != 1:

@@ -21,6 +21,7 @@ from typing import Any
 
 from pebble import ProcessExpired, ProcessPool
 
+from records import spool
 from records.convert import (
     ConvertOptions,
     FileTask,
@@ -35,8 +36,9 @@ _AHEAD = 2  # files in flight per worker
 _LOST = (TimeoutError, ProcessExpired, BrokenProcessPool)
 
 
-def _die_with(parent: int) -> None:
-    """Worker: leave when the main process is gone, however it went."""
+def _begin(parent: int, kept: tuple[str, int] | None) -> None:
+    """Worker: share what was fetched, leave when the main process is gone, however it went."""
+    spool.use(*(kept or (None,)))
 
     def watch() -> None:
         while True:
@@ -70,9 +72,8 @@ class _Pool:
     def _start(self) -> ProcessPool:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["records.convert"])
-        return ProcessPool(
-            self._workers, context=context, initializer=_die_with, initargs=(os.getpid(),)
-        )
+        arguments = (os.getpid(), spool.in_use())
+        return ProcessPool(self._workers, context=context, initializer=_begin, initargs=arguments)
 
     def _schedule(self, function: Callable, *arguments: Any) -> Future:
         limit = self._options.chain_timeout or None

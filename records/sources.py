@@ -16,9 +16,9 @@ import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Generic, TypeVar
 
+from records import paths, spool
 from records.errors import InputError
 from records.gunzip import gunzipped
 from records.mmcif import read_bytes
@@ -28,6 +28,7 @@ HIT_SUFFIX = ".hhr"
 FEATURES_NAME = "features.pkl"
 # Template searches and, for pairing the chains of complexes, UniProt's.
 _NOT_FOR_MSA = ("pdb", "hmm_output", "uniprot")
+_FEW = 2000  # chains of which each is asked for by itself
 _FOLDERS = ("a3m", "hhr", "msas")
 # AlphaFold's order of databases (supplement 1.2.2); files of none of them come last.
 # "uniref.a3m" is ColabFold's, searched before its environmental sequences.
@@ -89,78 +90,96 @@ class AnyCase(Generic[Value]):
         return self._table[spelt[0]] if spelt else None
 
 
-def find_path(source: str | os.PathLike) -> Path:
+def find_path(source: str | os.PathLike) -> str:
     """The file or folder of a name, compared without case where none is spelt exactly so.
 
     Raises InputError if there is none, or if several differ from it in case only.
     """
-    path = Path(source)
-    if path.exists():
+    path = paths.tidy(source)
+    if paths.is_url(path):
+        return path  # a store's names are as they are spelt; files_below tells of a missing one
+    if os.path.exists(path):
         return path
-    folder = os.listdir(path.parent) if path.parent.is_dir() else []
-    found = AnyCase({name: path.parent / name for name in folder}).get(path.name)
+    folder = paths.list_folder(paths.parent(path)) if os.path.isdir(paths.parent(path)) else []
+    found = AnyCase({entry.name: entry.place for entry in folder}).get(paths.name(path))
     if found is None:
         raise InputError("no such file or folder", file=source, mend="check the path")
     return found
 
 
-def find_alignments(roots: Sequence[str | os.PathLike]) -> dict[str, AlignmentRef]:
+def find_alignments(
+    roots: Sequence[str | os.PathLike], wanted: Sequence[str] | None = None
+) -> dict[str, AlignmentRef]:
     """Chain -> alignments over all roots (folders or ``.index`` files); the first counts.
+
+    When only a few chains are ``wanted``, a store is asked for their folders alone, and lists
+    all only where it has none of them: a folder of the whole PDB takes minutes.
 
     Raises InputError for a root that is not there and for a broken index.
     """
     found: dict[str, AlignmentRef] = {}
-    for root in map(Path, roots):
-        if root.is_file() and root.name.endswith(".index"):
-            refs: Iterable[AlignmentRef] = read_database_index(root)
-        elif root.is_dir():
-            refs = _in_folder(root)
+    for root in map(paths.tidy, roots):
+        refs: Iterable[AlignmentRef] = ()
+        if root.endswith(".index") and paths.is_file(root):
+            refs = read_database_index(root)
         else:
-            raise InputError("no such folder or .index file", file=root, mend="check --alignments")
+            if paths.is_url(root) and wanted is not None and len(wanted) <= _FEW:
+                refs = _folders_of(root, wanted)
+            if not refs:
+                if not paths.is_folder(root):
+                    raise InputError(
+                        "no such folder or .index file", file=root, mend="check --alignments"
+                    )
+                refs = _in_folder(root)
         for ref in refs:
             found.setdefault(normalized(ref.name), ref)
     return found
 
 
-def _in_folder(root: Path) -> Iterable[AlignmentRef]:
-    with os.scandir(root) as listing:
-        entries = sorted(listing, key=lambda entry: entry.name)
-    for entry in entries:
+def _folders_of(root: str, chains: Sequence[str]) -> list[AlignmentRef]:
+    """The folders of single chains in a store's folder of them."""
+    names = list(dict.fromkeys(chains))
+    found = spool.each(lambda name: spool.find(paths.join(root, name)), names)
+    return [
+        AlignmentRef(name, paths.join(root, name), "folder")
+        for name, files in zip(names, found, strict=True)
+        if files
+    ]
+
+
+def _in_folder(root: str) -> Iterable[AlignmentRef]:
+    for entry in paths.list_folder(root):
         plain = plain_name(entry.name)
-        if entry.is_dir():
-            yield AlignmentRef(entry.name, entry.path, "folder")
+        if entry.is_folder:
+            yield AlignmentRef(entry.name, entry.place, "folder")
         elif plain.endswith(".index"):
-            yield from read_database_index(Path(entry.path))
+            yield from read_database_index(entry.place)
         elif plain.endswith(MSA_SUFFIXES):
             stem = entry.name[: len(plain)].rsplit(".", 1)[0]
-            yield AlignmentRef(stem, entry.path, "file")
+            yield AlignmentRef(stem, entry.place, "file")
 
 
-def read_database_index(path: Path) -> list[AlignmentRef]:
+def read_database_index(path: str | os.PathLike) -> list[AlignmentRef]:
     """OpenFold's index: JSON chain -> {"db": file, "files": [[name, offset, length], …]}."""
     try:
-        table = json.loads(path.read_bytes())
+        table = json.loads(spool.read(path))
         refs = []
         sizes: dict[str, int] = {}
         for chain, entry in table.items():
-            database = path.parent / str(entry["db"])
+            database = paths.join(paths.parent(path), str(entry["db"]))
             if entry["db"] not in sizes:
-                sizes[entry["db"]] = database.stat().st_size
+                sizes[entry["db"]] = paths.info(database).size
             parts = tuple((str(n), int(start), int(count)) for n, start, count in entry["files"])
             for name, start, count in parts:
                 if start < 0 or count < 0 or start + count > sizes[entry["db"]]:
                     raise InputError(
-                        f"{name} reaches beyond {database.name}",
+                        f"{name} reaches beyond {paths.name(database)}",
                         file=path,
                         item=chain,
                         mend="the index belongs to another database: make it again",
                     )
             refs.append(AlignmentRef(chain, str(database), "database", parts))
         return refs
-    except OSError as error:
-        raise InputError(
-            str(error.strerror), file=error.filename or path, mend="check the path"
-        ) from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         if isinstance(error, InputError):
             raise
@@ -178,25 +197,52 @@ def read_alignments(ref: AlignmentRef, *, pairing: bool = False) -> dict[str, by
     there is nothing else, and with ``pairing`` UniProt's hits.  Raises InputError.
     """
 
-    def wanted(name: str) -> bool:
-        return is_msa(name) or is_hits(name) or (pairing and is_pairing(name))
-
+    wanted = _wanted(pairing)
     if ref.kind == "file":
-        return {ref.path: read_bytes(Path(ref.path))}
+        return {ref.path: read_bytes(ref.path)}
     if ref.kind == "database":
         return _read_database(ref, wanted)
-    names = []
-    try:
-        for folder in (Path(ref.path), *(Path(ref.path, sub) for sub in _FOLDERS)):
-            if folder.is_dir():
-                names += [folder / name for name in sorted(os.listdir(folder))]
-    except OSError as error:
-        raise InputError(str(error.strerror), file=ref.path, mend="check the path") from error
-    files = [path for path in names if wanted(path.name)]
-    if not any(is_msa(path.name) for path in files):
-        pickles = [path for path in names if plain_name(path.name) == FEATURES_NAME]
+    return {path: read_bytes(path) for path in _files_of(ref, wanted)}
+
+
+def _wanted(pairing: bool) -> Callable[[str], bool]:
+    """Whether a file of that name can be used."""
+    return lambda name: is_msa(name) or is_hits(name) or (pairing and is_pairing(name))
+
+
+def _files_of(ref: AlignmentRef, wanted: Callable[[str], bool]) -> list[str]:
+    """The files of a chain's folder that a record can use."""
+    names: list[str] = []
+    if paths.is_url(ref.path):  # one request lists the folders in it as well
+        below = {file.place: file.place[len(ref.path) + 1 :] for file in spool.find(ref.path)}
+        for folder in ("", *(f"{sub}/" for sub in _FOLDERS)):
+            names += [
+                place
+                for place, inside in sorted(below.items())
+                if inside == folder + paths.name(place)
+            ]
+    else:
+        for folder in (ref.path, *(paths.join(ref.path, sub) for sub in _FOLDERS)):
+            if os.path.isdir(folder):
+                names += [file.place for file in paths.list_folder(folder) if not file.is_folder]
+    files = [path for path in names if wanted(paths.name(path))]
+    if not any(is_msa(paths.name(path)) for path in files):
+        pickles = [path for path in names if plain_name(paths.name(path)) == FEATURES_NAME]
         files = pickles or files
-    return {str(path): read_bytes(path) for path in files if path.is_file()}
+    return files
+
+
+def fetch_alignments(ref: AlignmentRef, *, pairing: bool = False) -> None:
+    """Fetches ahead what ``read_alignments`` will read from a store."""
+    if not paths.is_url(ref.path):
+        return
+    if ref.kind == "database":
+        for name, offset, length in ref.parts:
+            if _wanted(pairing)(name):
+                spool.read_part(ref.path, offset, length)
+    else:
+        for path in [ref.path] if ref.kind == "file" else _files_of(ref, _wanted(pairing)):
+            spool.read(path)
 
 
 def folder_of_sequence(ref: AlignmentRef, sequence: str) -> AlignmentRef:
@@ -204,9 +250,9 @@ def folder_of_sequence(ref: AlignmentRef, sequence: str) -> AlignmentRef:
 
     ``msas/chain_id_map.json`` tells each folder's sequence.  Raises InputError.
     """
-    table = Path(ref.path, "msas", "chain_id_map.json")
-    if not table.is_file():
-        table = Path(ref.path, "chain_id_map.json")
+    table = paths.join(ref.path, "msas", "chain_id_map.json")
+    if not paths.is_file(table):
+        table = paths.join(ref.path, "chain_id_map.json")
     try:
         chains = json.loads(read_bytes(table))
         letter = next((one for one in chains if chains[one]["sequence"] == sequence), None)
@@ -221,26 +267,21 @@ def folder_of_sequence(ref: AlignmentRef, sequence: str) -> AlignmentRef:
             "no chain of this sequence", file=table,
             mend="the alignments belong to another complex or version of it",
         )  # fmt: skip
-    return AlignmentRef(f"{ref.name}/{letter}", str(table.parent / letter), "folder")
+    return AlignmentRef(f"{ref.name}/{letter}", paths.join(paths.parent(table), letter), "folder")
 
 
 def _read_database(ref: AlignmentRef, wanted: Callable[[str], bool]) -> dict[str, bytes]:
     contents = {}
-    try:
-        with open(ref.path, "rb") as file:
-            for name, offset, length in ref.parts:
-                if wanted(name):
-                    file.seek(offset)
-                    data = file.read(length)
-                    if len(data) != length:
-                        raise InputError(
-                            "database is cut off", file=ref.path, item=f"{ref.name} {name}",
-                            mend="get the database again",
-                        )  # fmt: skip
-                    where = f"{ref.path}:{ref.name}/{name}"
-                    contents[where] = gunzipped(data, where, "get the database again")
-    except OSError as error:
-        raise InputError(str(error), file=ref.path, mend="get the database again") from error
+    for name, offset, length in ref.parts:
+        if wanted(name):
+            data = spool.read_part(ref.path, offset, length)
+            if len(data) != length:
+                raise InputError(
+                    "database is cut off", file=ref.path, item=f"{ref.name} {name}",
+                    mend="get the database again",
+                )  # fmt: skip
+            where = f"{ref.path}:{ref.name}/{name}"
+            contents[where] = gunzipped(data, where, "get the database again")
     return contents
 
 
@@ -288,7 +329,7 @@ def pick_hits(names: Iterable[str]) -> str | None:
 
 def read_lines(path: str | os.PathLike) -> list[list[str]]:
     """Words of every line that is neither empty nor a '#' comment."""
-    text = read_bytes(Path(path)).decode("latin-1")
+    text = read_bytes(path).decode("latin-1")
     return [words for line in text.splitlines() if (words := line.split("#", 1)[0].split())]
 
 

@@ -20,6 +20,10 @@ from records.errors import InputError
 
 Value = TypeVar("Value")
 
+# gcsfs reads it when it is imported.  Its gRPC way, for buckets with folders, takes minutes where
+# a server has none.
+os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+
 # Seconds between one try and the next; the stores' own packages try again, too, within each.
 WAITS = (0.2, 1.0, 4.0, 15.0)
 TIMEOUT = 60.0  # seconds without a byte after which a request is tried again
@@ -83,8 +87,6 @@ def _options(kind: str) -> dict[str, Any]:
         }
         options["anon"] = _no_aws_credentials()
     if kind == "gs":
-        # Its gRPC way, for buckets with folders, takes minutes where there is none.
-        os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
         logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # it logs what is tried again
         options["timeout"] = TIMEOUT
         if os.environ.get("STORAGE_EMULATOR_HOST"):

@@ -7,11 +7,11 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 
+from records import paths as places
 from records.convert import FileTask
 from records.errors import InputError
-from records.mmcif import MMCIF_SUFFIXES, mmcif_files, read_bytes
+from records.mmcif import MMCIF_SUFFIXES, files_below, mmcif_files, read_bytes
 from records.sources import (
     AlignmentRef,
     AnyCase,
@@ -33,7 +33,7 @@ def _expand(sources: Sequence[str]) -> list[str]:
     paths: list[str] = []
     for source in sources:
         if source.startswith("@") and source.endswith(".jsonl"):
-            paths += _chosen(Path(source[1:]))
+            paths += _chosen(source[1:])
         elif source.startswith("@"):
             paths += [words[0] for words in read_lines(source[1:])]
         else:
@@ -41,7 +41,7 @@ def _expand(sources: Sequence[str]) -> list[str]:
     return paths
 
 
-def _chosen(manifest: Path) -> list[str]:
+def _chosen(manifest: str) -> list[str]:
     """The structures that ``tffold-predict --distill`` chose: paths relative to its manifest.
 
     Raises InputError for a line that is none of a manifest's, or when nothing was chosen.
@@ -51,7 +51,7 @@ def _chosen(manifest: Path) -> list[str]:
         try:
             entry = json.loads(line)
             if entry["status"] == "selected":
-                paths.append(str(manifest.parent / entry["structure"]))
+                paths.append(places.join(places.parent(manifest), entry["structure"]))
         except (ValueError, KeyError, TypeError):
             raise InputError(
                 "not a line of a distillation manifest",
@@ -64,24 +64,16 @@ def _chosen(manifest: Path) -> list[str]:
     return paths
 
 
-def model_files(sources: Sequence[str | os.PathLike]) -> dict[str, Path]:
-    """Name -> predicted structure (PDB or mmCIF), over folders and files."""
-    found: dict[str, Path] = {}
-
-    def add(path: Path) -> None:
-        for suffix in sorted(_MODEL_SUFFIXES, key=len, reverse=True):
-            if path.name.lower().endswith(suffix):
-                found.setdefault(path.name[: -len(suffix)], path)
-                return
-
+def model_files(sources: Sequence[str | os.PathLike]) -> dict[str, str]:
+    """Name -> predicted structure (PDB or mmCIF), over folders, archives and files."""
+    found: dict[str, str] = {}
+    suffixes = sorted(_MODEL_SUFFIXES, key=len, reverse=True)
     for source in map(find_path, sources):
-        if source.is_file():
-            add(source)
-            continue
-        for folder, subfolders, names in os.walk(source, followlinks=True):
-            subfolders.sort()
-            for name in sorted(names):
-                add(Path(folder, name))
+        for path in files_below(source):
+            name = places.name(path)
+            suffix = next((suffix for suffix in suffixes if name.lower().endswith(suffix)), None)
+            if suffix is not None:
+                found.setdefault(name[: -len(suffix)], path)
     return found
 
 
@@ -110,11 +102,13 @@ def make_tasks(
     validation_chains: str | None = None,
     distillation: bool = False,
     complexes: bool = False,
+    limit: int = 0,
 ) -> list[FileTask]:
     """One task per structure file, sorted by name, with its chains' alignments.
 
     With ``complexes`` a task has one record, '', and a listed chain, or a listed entry,
-    stands for the complex that it is in.
+    stands for the complex that it is in.  ``limit`` keeps the first so many of those that
+    have any alignments.
 
     Listed chains whose structure is not given become tasks too, so that the manifest says
     so.  Raises InputError for missing files and broken lists.
@@ -125,8 +119,9 @@ def make_tasks(
         raise InputError(
             "no structure files", file=" ".join(sources[:3]), mend="name .cif or .cif.gz files"
         )
-    refs = find_alignments(alignments)
     groups = read_duplicates(duplicates) if duplicates else {}
+    wanted = read_chain_list(chains) if chains else None
+    refs = find_alignments(alignments, None if complexes else _aliases(wanted, groups))
     if groups:
         refs = share_duplicates(refs, groups)
     sizes = read_cluster_sizes(clusters) if clusters else {}
@@ -135,10 +130,10 @@ def make_tasks(
             known = next((sizes[other] for other in group if other in sizes), None)
             if known is not None:
                 sizes[chain] = known
-    wanted = read_chain_list(chains) if chains else None
     validation = frozenset(read_chain_list(validation_chains) if validation_chains else ())
     if distillation:
-        return _model_tasks(files, refs, sizes, wanted, validation, complexes)
+        tasks = _model_tasks(files, refs, sizes, wanted, validation, complexes)
+        return _limited(tasks, refs, limit)
     if complexes:
         wanted = None if wanted is None else [_chain_of_entry(name) for name in wanted]
         validation = frozenset(map(_chain_of_entry, validation))
@@ -149,7 +144,7 @@ def make_tasks(
         bad = next(chain for chain in wanted or () if "_" not in chain)
         raise InputError("not a chain", file=chains, item=bad, mend="write entry_chain: 1ubq_A")
     whole = AnyCase(refs) if complexes else AnyCase({})  # alignments of all chains together
-    return [
+    tasks = [
         FileTask(
             path=str(files.get(name, f"{name}.cif (not given)")),
             name=name,
@@ -163,10 +158,32 @@ def make_tasks(
         )
         for name in sorted(files if wanted_of is None else wanted_of)
     ]
+    return _limited(tasks, refs, limit)
+
+
+def _limited(tasks: list[FileTask], refs: Mapping[str, AlignmentRef], limit: int) -> list[FileTask]:
+    """The first ``limit`` tasks, of those with alignments where there are any; 0 = all."""
+    if not limit:
+        return tasks
+    return [task for task in tasks if task.alignments or not refs][:limit]
+
+
+def _aliases(wanted: Sequence[str] | None, groups: Mapping[str, Sequence[str]]) -> list[str] | None:
+    """The names under which the alignments of the wanted chains may lie; None for all."""
+    if wanted is None:
+        return None
+    names = [alias for name in wanted for alias in (name, *model_names(name))]
+    return [other for name in names for other in (name, *groups.get(name, ()))]
+
+
+def model_names(name: str) -> tuple[str, str]:
+    """Shorter names of AlphaFold DB's 'AF-P69905-F1-model_v4': its fragment, its accession."""
+    short = name.rsplit("-model_", 1)[0]
+    return short, short.split("-")[1] if short.startswith("AF-") and short.count("-") else short
 
 
 def _model_tasks(
-    files: Mapping[str, Path],
+    files: Mapping[str, str],
     refs: Mapping[str, AlignmentRef],
     sizes: Mapping[str, int],
     wanted: Sequence[str] | None,
@@ -177,10 +194,7 @@ def _model_tasks(
     refs_of = _by_entry(refs) if complexes else {}  # by chain
     path_of, ref_of, size_of = AnyCase(files), AnyCase(refs), AnyCase(sizes)
     for name in sorted(files if wanted is None else wanted):
-        # AlphaFold DB: AF-P69905-F1-model_v4 has its alignment under any of these.
-        short = name.rsplit("-model_", 1)[0]
-        accession = short.split("-")[1] if short.startswith("AF-") and short.count("-") else short
-        found = map(ref_of.get, (name, short, accession))
+        found = map(ref_of.get, (name, *model_names(name)))
         ref = next((one for one in found if one is not None), None)
         size = size_of.get(name)
         tasks.append(

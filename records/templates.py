@@ -15,12 +15,12 @@ from collections import Counter, OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from Bio import Align
 
+from records import paths, spool
 from records.chemistry import ATOM_ORDER, GAP_INDEX, sequence_to_aatype
 from records.errors import InputError
 from records.hhr import Hit
@@ -44,7 +44,7 @@ class TemplateLibrary:
     parsing of entries that are too new.
     """
 
-    files: Mapping[str, Path]
+    files: Mapping[str, str | os.PathLike]
     dates: Mapping[str, str] = field(default_factory=dict)
     _entries: OrderedDict[str, Entry | None] = field(default_factory=OrderedDict)
     _known: dict[str, str | None] = field(default_factory=dict)
@@ -81,6 +81,15 @@ class TemplateLibrary:
             self._entries.popitem(last=False)
         return entry
 
+    def ahead(self, names: Sequence[str]) -> None:
+        """Fetches the structures of a store that are likely to be asked for, all at once."""
+        far = [str(self.files[name]) for name in dict.fromkeys(names) if name in self.files]
+        far = [path for path in far if paths.is_url(path) and spool.in_use()]
+        try:
+            spool.each(spool.read, far)
+        except InputError:
+            pass  # told of the entry, when it is read
+
     def _held(self) -> int:
         return sum(1024 if entry is None else entry.size for entry in self._entries.values())
 
@@ -93,14 +102,13 @@ def _open_library(folder: str, dates: str) -> TemplateLibrary:
 def read_dates(path: str | os.PathLike) -> dict[str, str]:
     """Release dates from a JSON object: entry -> date, or -> {"release_date": date, …}."""
     try:
-        with open(path, encoding="utf-8") as file:
-            table = json.load(file)
+        table = json.loads(spool.read(path))
         return {
             str(name).lower(): value if isinstance(value, str) else str(value["release_date"])
             for name, value in table.items()
         }
-    except OSError as error:
-        raise InputError(str(error.strerror), file=path, mend="check the path") from error
+    except InputError:
+        raise
     except (ValueError, AttributeError, TypeError, KeyError) as error:
         raise InputError(
             f"no table of release dates ({error})", file=path, mend='write {"1abc": "2001-02-03"}'
@@ -269,7 +277,9 @@ def template_features(
                 mend="the hhr belongs to another chain or version of it",
             )
     if library is not None:
-        for hit in sorted(hits, key=lambda hit: -hit.sum_probs):
+        best = sorted(hits, key=lambda hit: -hit.sum_probs)
+        library.ahead([hit.pdb_chain[0] for hit in best[:max_templates] if hit.pdb_chain])
+        for hit in best:
             if len(kept) >= max_templates:
                 break
             reason = prefilter(hit, sequence, limit, library)

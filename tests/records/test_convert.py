@@ -110,7 +110,7 @@ def test_bad_chains_stop_nobody(tmp_path):
     ("arguments", "message"),
     [
         (["--mmcif", "nowhere", "--output", "out"], "error: nowhere: no such file or folder"),
-        ([*INPUT, "--chains", "nowhere", "--output", "out"], "error: nowhere: No such file"),
+        ([*INPUT, "--chains", "nowhere", "--output", "out"], "error: nowhere: no such file"),
         ([*INPUT, "--template-mmcif", "nowhere", "--output", "out"], "error: nowhere: no such"),
         (["--mmcif", "empty", "--output", "out"], "error: empty: no structure files"),
         ([*INPUT, "--output", "file"], "error: file"),

@@ -222,7 +222,7 @@ def test_gzip_and_names(tmp_path):
     path.parent.mkdir()
     path.write_bytes(gzip.compress(text.encode()))
     assert Entry(path).chain("H").sequence == "A"
-    assert mmcif_files([tmp_path]) == {"1xyz": path}
+    assert mmcif_files([tmp_path]) == {"1xyz": str(path)}
     assert entry_name(path) == "1xyz"
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(InputError, match="broken gzip"):

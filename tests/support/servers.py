@@ -225,10 +225,7 @@ def forget_stores() -> None:
     # Read when gcsfs is first imported, which is here; see records.stores.
     os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
     for kind in ("s3", "gs"):
-        try:
-            fsspec.get_filesystem_class(kind).clear_instance_cache()
-        except ImportError:
-            pass
+        fsspec.get_filesystem_class(kind).clear_instance_cache()
 
 
 @contextmanager

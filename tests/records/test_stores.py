@@ -1,0 +1,306 @@
+"""Conversion from and to real servers of stores, and through faults: the bytes of a local run."""
+
+import os
+import re
+import subprocess
+import sys
+import urllib.request
+import zipfile
+
+import pytest
+import servers
+from conversions import DEMO, content, convert
+
+from records import paths, shards, spool
+from records.cli import main
+from records.errors import InputError
+from records.sources import AlignmentRef, read_alignments
+from records.tasks import make_tasks
+
+SERVERS = {"s3": servers.s3_server, "gs": servers.gcs_server}
+
+
+def fill(root):
+    """The demonstration's chains as OpenProteinSet's bucket has them."""
+    for path in sorted((DEMO / "mmcif").iterdir()):
+        paths.upload(path, f"{root}/mmcif/{path.name}")
+    for path in sorted((DEMO / "alignments").rglob("*")):
+        if path.is_file():
+            chain, folder = path.relative_to(DEMO / "alignments").parts[0], "a3m"
+            if ".hhr" in path.name:
+                folder = "hhr"
+            paths.upload(path, f"{root}/pdb/{chain}/{folder}/{path.name}")
+
+
+def far_content(place):
+    """Every file below a folder on a store, by relative name."""
+    return {
+        file.place[len(place) + 1 :]: paths.read_bytes(file.place) for file in paths.find(place)
+    }
+
+
+@pytest.fixture(scope="module", params=["s3", "gs"])
+def store(request):
+    """A store with the chains, a proxy before it, and the URL of its bucket."""
+    kind = request.param
+    with SERVERS[kind]() as address, servers.proxy_to(address) as proxy:
+        with servers.reached_by(kind, proxy.url):
+            bucket = f"{kind}://{servers.BUCKET}"
+            fill(bucket)
+            yield proxy, bucket
+
+
+@pytest.fixture
+def clean(store):
+    proxy, bucket = store
+    yield store
+    proxy.fault, proxy.delay, proxy.latency = (lambda request: None), 0.0, 0.0
+    paths.remove(f"{bucket}/out")
+
+
+def command(bucket, output, cache, *extra):
+    return [
+        "--mmcif", f"{bucket}/mmcif", "--alignments", f"{bucket}/pdb", "--output", str(output),
+        "--quiet", "--workers", "1", "--cache-dir", str(cache), *extra,
+    ]  # fmt: skip
+
+
+def run(*arguments):
+    """The command in a process of its own: its workers see the environment of now."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-m", "records.cli", *arguments]
+    return subprocess.run(command, env=environment, timeout=120).returncode
+
+
+def plain(files):
+    """Contents by name, the manifest's reasons and the fingerprint apart: they name places."""
+    return {name: data for name, data in files.items() if ".tfrecord" in name}
+
+
+def test_from_store_to_store_the_bytes_are_a_local_runs(clean, tmp_path, converted):
+    proxy, bucket = clean
+    proxy.requests.clear()
+    proxy.most_in_flight, proxy.latency = 0, 0.02
+    assert run(*command(bucket, f"{bucket}/out", tmp_path)) == 0
+    assert plain(far_content(f"{bucket}/out")) == plain(content(converted))
+    assert sorted(far_content(f"{bucket}/out")) == sorted(content(converted))
+    assert proxy.most_in_flight > 4
+    assert not list(tmp_path.glob("convert/*/read")), "what was read stays behind"
+    assert run(*command(bucket, f"{bucket}/out", tmp_path)) == 0  # finished already
+
+
+def spoiled(request):
+    """Something goes wrong with one request in five, in turn; tried again, it goes well."""
+    turns = ("reset", 500, "truncated", 503, "slow", "stale")
+    if request.number % 5 != 3:
+        return None
+    fault = turns[request.number // 5 % len(turns)]
+    if fault == "truncated" and not request.is_content:
+        return None
+    if fault == "stale" and not request.is_listing:
+        return None
+    return fault
+
+
+def test_through_faults_nothing_is_lost(clean, tmp_path, converted):
+    proxy, bucket = clean
+    proxy.faults.clear()
+    proxy.requests.clear()
+    proxy.fault, proxy.delay = spoiled, 0.3
+    assert run(*command(bucket, f"{bucket}/out", tmp_path)) == 0
+    assert {"reset", "500", "truncated", "503", "slow"} <= set(proxy.faults)
+    proxy.fault = lambda request: None
+    assert plain(far_content(f"{bucket}/out")) == plain(content(converted))
+
+
+def test_a_killed_run_goes_on_on_another_host(clean, tmp_path, converted):
+    """From the journal's pieces on the store: another host has nothing else."""
+    proxy, bucket = clean
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    script = (
+        "import os, signal, sys\n"
+        "from records import journal_copy\n"
+        "def send(self, real=journal_copy.JournalCopy.send):\n"
+        "    real(self)\n"
+        "    if self._count == 3: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "journal_copy.JournalCopy.send = send\n"
+        "main(sys.argv[1:])\n"
+    )
+    whole = command(bucket, f"{bucket}/out", tmp_path / "one")
+    ended = subprocess.run(
+        [sys.executable, "-c", _SMALL_SHARDS + script, *whole], env=environment, timeout=120
+    )
+    assert ended.returncode == -9
+    done = [file.place for file in paths.find(f"{bucket}/out/train")]
+    assert len(done) == 4 and not paths.exists(f"{bucket}/out/summary.json")
+    before = {place: paths.info(place).version for place in done}
+    whole = command(bucket, f"{bucket}/out", tmp_path / "two")
+    ended = subprocess.run(
+        [sys.executable, "-c", _SMALL_SHARDS + "import sys\nsys.exit(main(sys.argv[1:]))", *whole],
+        env=environment, timeout=120,
+    )  # fmt: skip
+    assert ended.returncode == 0
+    assert {place: paths.info(place).version for place in done} == before, "written again"
+    found = far_content(f"{bucket}/out")
+    records = b"".join(found[n] for n in sorted(found) if n.endswith(".tfrecord"))
+    (local,) = shards.find_shards([converted / "train"])
+    assert records == local.read_bytes()
+    assert not [name for name in found if "journal" in name]
+    assert found["manifest.jsonl"].count(b'"written"') == 9
+
+
+# Shards of 40 kB, so that the demonstration's chains fill several.
+_SMALL_SHARDS = """
+import records.cli as cli
+from dataclasses import replace
+real_make = cli.make_conversion
+cli.make_conversion = lambda args: replace(real_make(args), shard_bytes=40_000)
+from records.cli import main
+"""
+
+
+@pytest.fixture(scope="module")
+def memory(tmp_path_factory):
+    """The chains in memory, and the structures in an archive as well."""
+    bucket = "memory://stores-end"
+    fill(bucket)
+    archive = tmp_path_factory.mktemp("zip") / "pdb_mmcif.zip"
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+        for path in sorted((DEMO / "mmcif").iterdir()):
+            file.write(path, f"pdb_mmcif/mmcif_files/{path.name}")
+    paths.upload(archive, f"{bucket}/pdb_mmcif.zip")
+    yield bucket, archive
+    paths.remove(bucket)
+
+
+def test_an_archive_of_structures_is_read_by_its_files(memory, tmp_path, converted):
+    _, archive = memory
+    arguments = ["--mmcif", str(archive), "--alignments", str(DEMO / "alignments")]
+    out = tmp_path / "out"
+    assert main([*arguments, "--output", str(out), "--quiet", "--workers", "1"]) == 0
+    assert plain(content(out)) == plain(content(converted))
+
+
+def test_a_file_of_an_archive_is_fetched_alone(memory, monkeypatch):
+    bucket, archive = memory
+    place = f"{bucket}/pdb_mmcif.zip"
+    spool._directory.cache_clear()
+    names = [file.place for file in spool.find(place)]
+    read = []
+    real = paths.read_bytes
+    monkeypatch.setattr(paths, "read_bytes", lambda *a: read.append(a) or real(*a))
+    data = spool.read(names[0])
+    assert data == (DEMO / "mmcif" / names[0].rsplit("/", 1)[-1]).read_bytes()
+    ((_, _, length),) = read
+    assert length < len(data) + 2000 < archive.stat().st_size
+
+
+@pytest.mark.parametrize("damage", ["directory", "place", "data", "claim"])
+def test_a_damaged_archive_is_named(tmp_path, damage):
+    archive = tmp_path / "a.zip"
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("1abc.cif", b"x" * 5000)
+    data = bytearray(archive.read_bytes())
+    if damage == "directory":
+        data = data[:-30]
+    elif damage == "place":
+        data[0] = 0
+    elif damage == "data":
+        data[45] ^= 255
+    else:  # more than it holds
+        at = data.index(b"PK\x01\x02") + 24
+        data[at : at + 4] = (10_000).to_bytes(4, "little")
+    archive.write_bytes(data)
+    spool._directory.cache_clear()
+    with pytest.raises(InputError, match=f"^{archive}.*get the archive again"):
+        spool.read(f"{spool.find(archive)[0].place}")
+
+
+def test_some_chains_are_asked_for_by_themselves(clean, tmp_path, monkeypatch):
+    _, bucket = clean
+    chains = tmp_path / "chains.txt"
+    chains.write_text("1ubq_A\n1a8o_A\n")
+    listed = []
+    real = paths.list_folder
+    monkeypatch.setattr(paths, "list_folder", lambda p: listed.append(str(p)) or real(p))
+    tasks = make_tasks([f"{bucket}/mmcif"], [f"{bucket}/pdb"], chains=str(chains))
+    assert listed == []
+    assert [(task.name, list(task.alignments)) for task in tasks] == [
+        ("1a8o", ["A"]),
+        ("1ubq", ["A"]),
+    ]
+    for task in tasks:
+        (ref,) = task.alignments.values()
+        local = read_alignments(
+            AlignmentRef(ref.name, str(DEMO / "alignments" / ref.name), "folder")
+        )
+        assert sorted(read_alignments(ref).values()) == sorted(local.values())
+
+
+def test_a_limit_takes_the_first_with_an_alignment(clean, tmp_path):
+    _, bucket = clean
+    out = convert(tmp_path / "out", "--limit", "2")
+    names = [e["chain_id"] for p in shards.find_shards([out]) for e in shards.read_index(p)]
+    assert names == ["1a7g_E", "1a8o_A"]
+    assert run(*command(bucket, tmp_path / "far", tmp_path / "c", "--limit", "2")) == 0
+    assert plain(content(tmp_path / "far")) == plain(content(out))
+
+
+def test_a_small_spool_costs_only_requests(memory, tmp_path):
+    bucket, _ = memory
+    spool.use(tmp_path / "spool", 100_000)
+    try:
+        for file in paths.find(f"{bucket}/mmcif"):
+            assert spool.read(file.place) == paths.read_bytes(file.place)
+        kept = [path.stat().st_size for path in (tmp_path / "spool").glob("??/*")]
+        assert kept and sum(kept) < 200_000
+        damaged = next((tmp_path / "spool").glob("??/*"))
+        damaged.write_bytes(damaged.read_bytes()[:-1] + b"!")
+        for file in paths.find(f"{bucket}/mmcif"):
+            assert spool.read(file.place) == paths.read_bytes(file.place)
+    finally:
+        spool.use(None)
+
+
+@pytest.mark.parametrize(
+    "option, what",
+    [
+        ("--mmcif", "no such bucket"),
+        ("--alignments", "no such folder|no such bucket"),
+        ("--output", "no such bucket"),
+    ],
+)
+def test_a_bucket_that_is_not_there_is_told(store, tmp_path, capsys, option, what):
+    proxy, bucket = store
+    arguments = command(bucket, tmp_path / "out", tmp_path / "c")
+    arguments[arguments.index(option) + 1] = far = bucket.replace(servers.BUCKET, "nobucket") + "/x"
+    assert main(arguments) == 2
+    assert re.search(f"^error: {far}.*({what})", capsys.readouterr().err), option
+
+
+def test_what_is_forbidden_is_told(clean, tmp_path, capsys):
+    proxy, bucket = clean
+    proxy.fault = lambda request: 403
+    assert main(command(bucket, tmp_path / "out", tmp_path / "c")) == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f"error: {bucket}/") and ("forbidden" in told or "strangers" in told)
+
+
+def test_strangers_read_without_credentials(tmp_path, monkeypatch):
+    """A public bucket: no request is signed, nothing asks for a key."""
+    with servers.s3_server() as address, servers.proxy_to(address) as proxy:
+        url = f"{proxy.url}/{servers.BUCKET}/a.txt"
+        public = {"x-amz-acl": "public-read", "Content-Type": "text/plain"}
+        put = urllib.request.Request(url, b"1", public, method="PUT")
+        urllib.request.urlopen(put, timeout=30)
+        with servers.reached_by("s3", proxy.url):
+            for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+                monkeypatch.delenv(name)
+            monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+            monkeypatch.setenv("HOME", str(tmp_path))
+            servers.forget_stores()
+            assert paths.read_bytes(f"s3://{servers.BUCKET}/a.txt") == b"1"
+            assert proxy.requests and not any(request.signed for request in proxy.requests)
+            proxy.fault = lambda request: 403
+            with pytest.raises(InputError, match="no credentials, and strangers may not"):
+                paths.read_bytes(f"s3://{servers.BUCKET}/a.txt")
