@@ -1,9 +1,11 @@
 """Conversion from and to real servers of stores, and through faults: the bytes of a local run."""
 
+import itertools
 import os
 import re
 import subprocess
 import sys
+import threading
 import urllib.request
 import zipfile
 
@@ -89,26 +91,35 @@ def test_from_store_to_store_the_bytes_are_a_local_runs(clean, tmp_path, convert
     assert run(*command(bucket, f"{bucket}/out", tmp_path)) == 0  # finished already
 
 
-def spoiled(request):
-    """Something goes wrong with one request in five, in turn; tried again, it goes well."""
-    turns = ("reset", 500, "truncated", 503, "slow", "stale")
-    if request.number % 5 != 3:
-        return None
-    fault = turns[request.number // 5 % len(turns)]
-    if fault == "truncated" and not request.is_content:
-        return None
-    if fault == "stale" and not request.is_listing:
-        return None
-    return fault
+class Spoiler:
+    """Something goes wrong with one request in five, in turn; tried again, it goes well.
+
+    A fault that the request cannot have waits for the next that can.
+    """
+
+    def __init__(self):
+        self.turns = itertools.cycle(("reset", 500, "truncated", 503, "slow", "stale"))
+        self.due = []
+        self.lock = threading.Lock()
+
+    def __call__(self, request):
+        able = {"truncated": request.is_content, "stale": request.is_listing}
+        with self.lock:
+            if request.number % 5 == 3:
+                self.due.append(next(self.turns))
+            fault = next((fault for fault in self.due if able.get(fault, True)), None)
+            if fault is not None:
+                self.due.remove(fault)
+        return fault
 
 
 def test_through_faults_nothing_is_lost(clean, tmp_path, converted):
     proxy, bucket = clean
     proxy.faults.clear()
     proxy.requests.clear()
-    proxy.fault, proxy.delay = spoiled, 0.3
+    proxy.fault, proxy.delay = Spoiler(), 0.3
     assert run(*command(bucket, f"{bucket}/out", tmp_path)) == 0
-    assert {"reset", "500", "truncated", "503", "slow"} <= set(proxy.faults)
+    assert {"reset", "500", "truncated", "503", "slow", "stale"} <= set(proxy.faults)
     proxy.fault = lambda request: None
     assert plain(far_content(f"{bucket}/out")) == plain(content(converted))
 
