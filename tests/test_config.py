@@ -263,6 +263,15 @@ def test_profiled_steps_end_before_the_second():
     assert list(config_file.profiled_steps("")) == []
 
 
+def test_what_is_saved_by_the_clock_cannot_be_compared_first(tmp_path):
+    settings = ["train.check_replicas_every=5", "train.checkpoint_every_seconds=9"]
+    path = write(tmp_path, "{}")
+    for alone in settings:
+        load_config(path, [alone])
+    with pytest.raises(InputError, match="checkpoint_every_seconds.*check_replicas_every"):
+        load_config(path, settings)
+
+
 def test_validation_needs_an_interval(tmp_path):
     with pytest.raises(InputError, match="validation.every"):
         load_config(write(tmp_path, "validation: {every: 0}"))

@@ -27,7 +27,8 @@ from tffold.config import Config
 # Programs of others that the documents call.
 PROGRAMS = {
     "apt-get", "awk", "aws", "cd", "curl", "echo", "export", "gcloud", "git", "make", "mkdir",
-    "mmseqs", "paste", "pip", "printf", "python", "scontrol", "sed", "tar", "tensorboard", "unzip",
+    "mmseqs", "nvidia-smi", "paste", "pip", "printf", "python", "scontrol", "sed", "tar",
+    "tensorboard", "unzip",
 }  # fmt: skip
 # Files and options of others that the documents name.
 FOREIGN_FILES = {"params_model_1_ptm.npz", "duplicate_pdb_chains.txt"}

@@ -16,7 +16,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 DEMO = ROOT / "examples" / "demo"
 SOURCES = ("records", "tffold")
-COMMANDS = ("convert", "fit", "export", "predict", "relax")
+COMMANDS = ("check", "convert", "fit", "export", "predict", "relax")
 
 TINY = """
     model.num_recycle=0 model.evoformer.num_block=1 model.structure_module.num_layer=1
@@ -76,7 +76,7 @@ def test_the_wheel_holds_the_sources_the_tables_and_the_configurations_alone(whe
     wanted = {
         str(path.relative_to(ROOT))
         for source in SOURCES
-        for pattern in ("*.py", "*.csv")
+        for pattern in ("*.py", "*.csv", "*.npz")
         for path in (ROOT / source).rglob(pattern)
     } | {f"tffold/configs/{path.name}" for path in (ROOT / "configs").iterdir()}
     held = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}

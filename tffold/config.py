@@ -333,6 +333,9 @@ class TrainConfig:
     keep_checkpoints: int = setting(5, at_least=1, free_on_resume=True)
     # The first so many steps' crops are measured before and after training.
     probe_steps: int = setting(0, free_on_resume=True)
+    # So often, and before each checkpoint, every replica's weights are compared, and where they
+    # differ training goes back to the last checkpoint; 0 = never.
+    check_replicas_every: int = setting(0, free_on_resume=True)
     # "100:110": TensorBoard's profiler watches steps 100 to 109.
     profile: str = setting("", free_on_resume=True)
 

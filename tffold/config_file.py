@@ -210,6 +210,7 @@ def _check_values(config: Config, source: str) -> None:
             if problem := _problem(rule, value):
                 raise InputError(f"{source}: '{key}' must {problem}, not {value}")
     profiled_steps(config.train.profile, source)
+    _check_train(config, source)
     _check_data(config, source)
     _check_model(config, source)
 
@@ -239,6 +240,15 @@ def profiled_steps(setting: str, source: str = "train.profile") -> range:
             f"the last, not {setting!r}"
         )
     return range(int(first), int(end))
+
+
+def _check_train(config: Config, source: str) -> None:
+    train = config.train
+    if train.check_replicas_every and train.checkpoint_every_seconds:
+        raise InputError(
+            f"{source}: 'train.checkpoint_every_seconds' must be 0 with "
+            "'train.check_replicas_every': what is saved by one process's clock was not compared"
+        )
 
 
 def _check_data(config: Config, source: str) -> None:

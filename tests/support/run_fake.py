@@ -1,7 +1,7 @@
 """Trains the toy network in a process of its own, for tests that kill, signal or distribute it.
 
 Usage: python run_fake.py DEVICES OUT [--poison=3,4] [--slow] [--validate=EVERY] [--hang=STEP]
-       [--slow-writes] field=value ...
+       [--slow-writes] [--flip=5,6] field=value ...
 
 ``--hang``: the checkpoint of that step is written to its middle and never on; ``--slow-writes``:
 each takes a second.
@@ -27,10 +27,12 @@ from fake import (
     fake_loss,
     fake_metrics,
 )
+from faults import FlipBits
 
 from records.errors import InputError
 from tffold import logs
 from tffold.train.callbacks import NonFiniteError
+from tffold.train.replicas import ReplicasDifferError
 from tffold.train.run import train
 from tffold.train.task import Task
 from tffold.weights import checkpoint
@@ -87,12 +89,14 @@ def main(devices: int, out: str, *rest: str) -> int:
         )
     if "hang" in flags or "slow-writes" in flags:
         hinder_writes(int(flags.get("hang", 0)))
+    if "flip" in flags:
+        callbacks.append(FlipBits(flags["flip"]))
     config = fake_config(**values)
     if "validate" in flags:
         config.data.validation, config.validation.every = ["made up"], int(flags["validate"])
     try:
         outcome = train(config, fake_task(poison), callbacks=callbacks)
-    except (InputError, NonFiniteError) as error:
+    except (InputError, NonFiniteError, ReplicasDifferError) as error:
         print(f"error: {error}", flush=True)
         return 2
     state = {name: keras.ops.convert_to_numpy(v) for name, v in outcome.trainer.named_state()}

@@ -17,6 +17,7 @@ from tffold.config_file import load_config, packaged
 EXIT_INPUT = 2  # something that the user can mend
 EXIT_NON_FINITE = 3  # loss or gradient stayed non-finite
 EXIT_DOES_NOT_FIT = 4  # --plan: the configuration needs more memory than the chip has
+EXIT_REPLICAS_DIFFER = 5  # a device keeps corrupting its weights
 EXIT_PREEMPTED = 75  # SIGTERM: saved; run the same command again to go on
 EXIT_INTERRUPTED = 130  # SIGINT: saved likewise
 
@@ -36,6 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise InputError(NO_TENSORFLOW)
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         from tffold.train.callbacks import NonFiniteError
+        from tffold.train.replicas import ReplicasDifferError
         from tffold.train.run import train, validate
         from tffold.train.summary import summary_lines
         from tffold.train.task import alphafold_task
@@ -53,6 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except NonFiniteError as error:
             print(f"error: {error}", file=sys.stderr)
             return EXIT_NON_FINITE
+        except ReplicasDifferError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return EXIT_REPLICAS_DIFFER
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_INPUT
@@ -69,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="tffold-fit",
         description="Train AlphaFold 2. A run folder that holds a checkpoint is resumed.",
         epilog=f"Exit codes: 0 done; {EXIT_INPUT} bad input; {EXIT_NON_FINITE} non-finite loss; "
-        f"{EXIT_DOES_NOT_FIT} a plan does not fit; "
+        f"{EXIT_DOES_NOT_FIT} a plan does not fit; {EXIT_REPLICAS_DIFFER} replicas differ; "
         f"{EXIT_PREEMPTED} stopped by SIGTERM after saving; {EXIT_INTERRUPTED} by Ctrl-C.",
     )
     parser.add_argument("--version", action=ShowVersion)

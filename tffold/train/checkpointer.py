@@ -91,6 +91,18 @@ class Checkpointer(keras.callbacks.Callback):
         self._copy = None
         self._writer.wait()
 
+    def wait(self) -> None:
+        """Until all that was saved is written."""
+        self._writer.wait()
+
+    def save_first(self) -> None:
+        """Saves the state in which a new run starts, for there to be a checkpoint to go back to."""
+        self._start(self.folder, self.config.train.keep_checkpoints)
+
+    def set_back(self) -> None:
+        """The trainer's state is again that of the last checkpoint."""
+        self.saved_step, self._copy = self.trainer.step, None
+
     def save_best(self) -> None:
         """Saves the state as the best so far, which no later checkpoint pushes out."""
         self._start(self.best, keep=1, alone=True)

@@ -27,7 +27,8 @@ def fit(
     """Trains from where ``trainer`` stands to ``train.steps``, or until something stops it.
 
     A callback ends training with ``trainer.stop_training = True``: after this step, or, where
-    several processes must agree on it, after the next.
+    several processes must agree on it, after the next. It may set the trainer's state back to that
+    of an earlier step (on all processes alike); training goes on from there.
     """
     train = config.train
     trainer.stop_training = False
@@ -56,6 +57,9 @@ def fit(
             }
             watchers.on_train_batch_end(step, logs)
             step += 1
+            if trainer.step != step:  # it was set back
+                step = trainer.step
+                batches = feed.batches(step)
             epoch_ends = step % train.checkpoint_every == 0
             asked = asked or (alone and trainer.stop_training)
             stopped = asked or step >= train.steps

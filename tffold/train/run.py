@@ -23,8 +23,15 @@ from tffold.train.callbacks import Probe, StopOnNonFinite, StopOnSignal
 from tffold.train.checkpointer import Checkpointer
 from tffold.train.feed import Feed
 from tffold.train.loop import fit
-from tffold.train.monitor import TENSORBOARD_FOLDER, Monitor, read_metrics
+from tffold.train.monitor import (
+    METRICS_FILE,
+    TENSORBOARD_FOLDER,
+    Monitor,
+    keep_lines,
+    read_metrics,
+)
 from tffold.train.profiler import Profiler
+from tffold.train.replicas import StepBack
 from tffold.train.run_folder import RunFolder
 from tffold.train.saving import VALIDATION, restore, start_from
 from tffold.train.strategy import Cluster, build_cluster
@@ -69,6 +76,7 @@ def train(
     Raises:
       InputError: bad configuration, data or checkpoint.
       NonFiniteError: see ``StopOnNonFinite``.
+      ReplicasDifferError: see ``StepBack``.
     """
     cluster = build_cluster(config.train)
     run_dir = paths.tidy(config.train.run_dir)
@@ -87,6 +95,7 @@ def train(
         _LOG.info("resuming %s at step %d", run_dir, trainer.step)
     elif config.train.init_from:
         start_from(trainer, config.train.init_from, task)
+    resumed = latest is not None
     del latest  # as large as the state itself
     best_effort = BestEffort()
     evaluation = task.evaluation(config, trainer)
@@ -102,6 +111,22 @@ def train(
             record, save_best = monitor.record, saver.save_best
             report = Reporter(folder, best_effort, monitor)
         watchers = [Probe(feed, config, record), *watchers]
+        if config.train.check_replicas_every:
+
+            def step_back() -> int:
+                if saver:
+                    saver.wait()
+                saved = _latest(cluster, paths.join(run_dir, checkpoint.FOLDER))
+                restore(trainer, saved)
+                before = Progress.from_json(saved.description.get(VALIDATION))
+                vars(progress).update(vars(before))
+                if saver:
+                    saver.set_back()
+                    keep_lines(folder.here / METRICS_FILE, saved.step)
+                return saved.step
+
+            save_first = saver.save_first if saver and not resumed else lambda: None
+            watchers.append(StepBack(config, step_back, save_first))
         if evaluation is not None:
             watchers.append(Validator(evaluation, config, progress, save_best, report))
         if saver:

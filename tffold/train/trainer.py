@@ -164,6 +164,20 @@ class AlphaFoldTrainer(keras.Model):
             BAD_EXAMPLES: float(len(self.bad_examples))
         }
 
+    def gradient_program(self, batch: Batch, stage: str = "hlo") -> str:
+        """What XLA makes of one replica's gradient, as text.
+
+        Args:
+          batch: features [local batch, C, ...].
+          stage: ``hlo`` before optimisation; ``optimized_hlo`` compiles it once more.
+        """
+        parameters = [tf.convert_to_tensor(v.value) for v in self.training_step.trained]
+        frozen = [tf.convert_to_tensor(v.value) for v in self.training_step.frozen]
+        batch = {name: tf.convert_to_tensor(value) for name, value in batch.items()}
+        zero = tf.constant(0)
+        lower = self._gradients.experimental_get_compiler_ir
+        return lower(parameters, batch, zero, zero, frozen)(stage=stage)
+
     @property
     def averaged(self) -> list[keras.Variable]:
         """The averages of the network's weights, in its order; of frozen ones themselves."""
