@@ -1,11 +1,13 @@
 # make demo: from bundled structures to a trained model.   make test, make lint: what CI runs.
 # make learning: from two Debian packages to a model that has learnt from thousands of chains; hours.
 # make bench BASE=COMMIT: this tree's training step against that of another commit.
-# Tests run two files at a time; each holds up to 4 GB: make test JOBS=1 where memory is short.
+# Tests run two files at a time (make test JOBS=1 where memory is short), and in two halves: what XLA
+# compiled stays in a process until its end.
 # An environment that exists already can be named: make test VENV=/path/to/venv
 PYTHON ?= python3
 VENV ?= .venv
 JOBS ?= 2
+FIRST_HALF := tests/model tests/losses tests/test_golden.py
 BIN := $(VENV)/bin
 DEMO := demo_output
 LEARNING := learning_output
@@ -21,7 +23,8 @@ learning: $(VENV)/.installed-cpu
 	$(BIN)/python -m examples.learning.run --output $(LEARNING)
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(FIRST_HALF)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(addprefix --ignore=,$(FIRST_HALF))
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
