@@ -39,10 +39,17 @@ def settings(options: argparse.Namespace) -> dict[str, object]:
         "model.template.enabled": not options.no_templates,
         "model.bfloat16": options.bf16,
         "model.remat": not options.no_remat,
+        **of_size(options.crop, options.msa, options.extra),
+    }
+
+
+def of_size(crop: int, msa: int, extra: int) -> dict[str, object]:
+    """Overrides for one example of this size in one pass."""
+    return {
         "model.num_recycle": 0,
-        "data.crop_size": options.crop,
-        "data.max_msa_clusters": options.msa,
-        "data.max_extra_msa": options.extra,
+        "data.crop_size": crop,
+        "data.max_msa_clusters": msa,
+        "data.max_extra_msa": extra,
         "data.reduce_msa_clusters_by_max_templates": False,
         "train.batch_size": 1,
     }

@@ -34,6 +34,8 @@ SMALL = {"crop": 32, "msa": 8, "extra": 16, "evoformer": 2, "extra_blocks": 1}
 
 def configuration(sizes: dict[str, int], bfloat16: bool) -> Any:
     """The first stage without templates, one pass, with these sizes."""
+    from train_step import of_size
+
     from tffold.config_file import load_config
 
     settings = {
@@ -41,12 +43,7 @@ def configuration(sizes: dict[str, int], bfloat16: bool) -> Any:
         "model.extra_msa_stack.num_block": sizes["extra_blocks"],
         "model.template.enabled": False,
         "model.bfloat16": bfloat16,
-        "model.num_recycle": 0,
-        "data.crop_size": sizes["crop"],
-        "data.max_msa_clusters": sizes["msa"],
-        "data.max_extra_msa": sizes["extra"],
-        "data.reduce_msa_clusters_by_max_templates": False,
-        "train.batch_size": 1,
+        **of_size(sizes["crop"], sizes["msa"], sizes["extra"]),
     }
     overrides = [f"{name}={value}" for name, value in settings.items()]
     return load_config(ROOT / "configs" / "initial_training_no_templates.yaml", overrides)

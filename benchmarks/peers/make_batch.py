@@ -36,18 +36,13 @@ def main() -> None:
     parser.add_argument("--msa", type=int, default=32)
     parser.add_argument("--extra", type=int, default=64)
     options = parser.parse_args()
-    from train_step import bundled_batch
+    from train_step import bundled_batch, of_size
 
     from tffold.config_file import load_config
 
     overrides = {
         "model.template.enabled": False,
-        "model.num_recycle": 0,
-        "data.crop_size": options.crop,
-        "data.max_msa_clusters": options.msa,
-        "data.max_extra_msa": options.extra,
-        "data.reduce_msa_clusters_by_max_templates": False,
-        "train.batch_size": 1,
+        **of_size(options.crop, options.msa, options.extra),
     }
     settings = [f"{name}={value}" for name, value in overrides.items()]
     batch = bundled_batch(load_config(ROOT / "configs" / "initial_training.yaml", settings))
