@@ -1,0 +1,123 @@
+"""Stored cases of pairing: alignments of chains, and DeepMind's ``pair_and_merge`` of them."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from records.chains import species_key
+from tffold.data import pairing
+from tffold.data.inputs import hhblits_to_restype
+from tffold.data.pairing import Alignments, merge_alignments
+
+
+def paths(folder: Path) -> list[Path]:
+    return sorted(folder.glob("pairing_*.npz"))
+
+
+def alignments(rows: Sequence[np.ndarray], deletions: Sequence[np.ndarray]) -> Alignments:
+    """The entities' tables one after another, as a record's bytes are."""
+
+    def flat(tables: Sequence[np.ndarray]) -> Any:
+        for table in tables:
+            assert table.min(initial=0) >= 0 and table.max(initial=0) < 256
+        return tf.constant(np.concatenate([np.ravel(t) for t in tables]).astype(np.uint8))
+
+    return Alignments(flat(rows), flat(deletions), tf.constant([len(t) for t in rows], tf.int32))
+
+
+@functools.cache
+def _graph(limits: tuple[int, ...]) -> Any:
+    letters, numbers = tf.TensorSpec([None], tf.uint8), tf.TensorSpec([None], tf.int32)
+    tables = Alignments(letters, letters, numbers)
+    species = tf.TensorSpec([None], tf.int64)
+    names = ("num_res", "num_copies", "entity", "column")
+
+    def merged(msa: Alignments, uniprot: Alignments, species: Any, *rest: Any) -> dict[str, Any]:
+        return merge_alignments(msa, uniprot, species, **dict(zip(names, rest, strict=True)))
+
+    signature = [tables, tables, species, *[numbers] * len(names)]
+    return tf.function(merged, input_signature=signature, autograph=False)
+
+
+def merge(
+    entities: Sequence[dict[str, Any]], num_copies: Sequence[int], entity: Any, column: Any
+) -> dict[str, np.ndarray]:
+    """``merge_alignments`` as in a data set's graph, of entities that have ``msa``, ``deletions``,
+    ``hits``, ``hit_deletions`` and ``species``."""
+    of = {name: [one[name] for one in entities] for name in entities[0]}
+    # A graph holds the limits with which it was made.
+    limits = (pairing.MAX_ROWS, pairing.MAX_PAIRED_ROWS, pairing.MAX_OF_SPECIES)
+    made = _graph(limits)(
+        alignments(of["msa"], of["deletions"]),
+        alignments(of["hits"], of["hit_deletions"]),
+        tf.constant(np.concatenate(of["species"]), tf.int64),
+        tf.constant([one["msa"].shape[1] for one in entities], tf.int32),
+        tf.constant(num_copies, tf.int32),
+        tf.constant(entity, tf.int32),
+        tf.constant(column, tf.int32),
+    )
+    return {name: value.numpy() for name, value in made.items()}
+
+
+def columns(sizes: Sequence[int], copies: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """``entity`` and ``column`` of all residues of entities of these sizes."""
+    groups = list(zip(sizes, copies, strict=True))
+    return (
+        np.concatenate([np.full(size * count, e) for e, (size, count) in enumerate(groups)]),
+        np.concatenate([np.tile(np.arange(size), count) for size, count in groups]),
+    )
+
+
+class PairingCase:
+    """One file: ``in/<chain>/*`` and ``out/*``."""
+
+    def __init__(self, path: Path) -> None:
+        self.name = path.stem
+        self.arrays = dict(np.load(path))
+
+    def out(self, name: str) -> np.ndarray:
+        return self.arrays[f"out/{name}"]
+
+    def _chain(self, chain: str) -> dict[str, Any]:
+        def table(name: str) -> np.ndarray:
+            return self.arrays[f"in/{chain}/{name}"]
+
+        found = {"msa": table("msa"), "deletions": table("deletion_matrix_int")}
+        none = found["msa"][:0]  # chains that are not paired may have nothing to pair
+        if f"in/{chain}/msa_all_seq" in self.arrays:
+            species = table("msa_species_identifiers_all_seq")
+            found["hits"] = table("msa_all_seq")
+            found["hit_deletions"] = table("deletion_matrix_int_all_seq")
+        else:
+            species, found["hits"], found["hit_deletions"] = [], none, none
+        found["species"] = np.array([species_key(bytes(s).decode()) for s in species], np.int64)
+        return found
+
+    def merged(self) -> dict[str, np.ndarray]:
+        """What ours makes of it: entities by first appearance, copies one after another."""
+        chains = list(dict.fromkeys(n.split("/")[1] for n in self.arrays if n.startswith("in/")))
+        groups: dict[bytes, list[str]] = {}
+        for chain in chains:
+            groups.setdefault(self.arrays[f"in/{chain}/aatype"].tobytes(), []).append(chain)
+        entities = [self._chain(group[0]) for group in groups.values()]
+        copies = [len(group) for group in groups.values()]
+        sizes = [one["msa"].shape[1] for one in entities]
+        entity, column = columns(sizes, copies)
+        np.testing.assert_array_equal(entity + 1, self.out("entity_id"))
+        return merge(entities, copies, entity, column)
+
+    def check(self) -> None:
+        """Every row, deletion and mask is DeepMind's."""
+        made = self.merged()
+        letters = hhblits_to_restype(made["msa"]).numpy()
+        np.testing.assert_array_equal(letters, self.out("msa"))
+        np.testing.assert_array_equal(made["deletion_matrix"], self.out("deletion_matrix"))
+        np.testing.assert_array_equal(made["bert_cells"], self.out("bert_mask"))
+        np.testing.assert_array_equal(made["cluster_bias_mask"], self.out("cluster_bias_mask"))
+        assert self.out("msa_mask").all()
