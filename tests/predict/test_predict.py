@@ -274,7 +274,7 @@ def test_relaxed_structures_take_the_ranked_place(model, fasta, tmp_path, monkey
         (structure,) = structures
         asked.append(config)
         shifted = dataclasses.replace(structure, atom_positions=structure.atom_positions + 1.0)
-        text = output.pdb_text(shifted)
+        text = output.pdb_text([shifted])
         return relaxation.Relaxation((shifted,), text, {"rmsd": 1.0})
 
     monkeypatch.setattr(relaxation, "relax", relax)

@@ -62,8 +62,9 @@ def test_accessions_become_structures_and_uncertain_ones_are_not_fetched(databas
         "AF-P69905-F1-model_v4", "AF-Q00002-F1-model_v4",
     }  # fmt: skip
     assert "mean confidence too low" in found["AF-Q00001-F1-model_v4"]["reason"]
-    assert f"{url}/AF-Q00009-F1-model_v4.cif: no such file" in (
-        found["AF-Q00009-F1-model_v4"]["reason"]
+    assert (
+        f"{url}/AF-Q00009-F1-model_v4.cif: no such file"
+        in (found["AF-Q00009-F1-model_v4"]["reason"])
     )
     assert not [path for path in asked if "Q00001-F1-model" in path]
 

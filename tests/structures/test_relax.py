@@ -224,7 +224,7 @@ def test_disulfides_gaps_and_missing_atoms(openmm):
 
 def test_the_command_line(openmm, hairpin, tmp_path, capsys):
     damaged, out = tmp_path / "damaged.pdb", tmp_path / "relaxed.pdb"
-    damaged.write_text(pdb_text(moved(hairpin, 9, [], [1.5, 1.0, -1.0])))
+    damaged.write_text(pdb_text([moved(hairpin, 9, [], [1.5, 1.0, -1.0])]))
     assert main([str(damaged), str(out), "--platform", "CPU"]) == 0
     assert '"violating_residues": []' in capsys.readouterr().out
     assert len(read_pdb(out)) == 1

@@ -7,13 +7,16 @@ pLDDT (0..100).  Violations are in `tffold.losses.violation_metrics`.
 """
 
 from tffold.metrics.chain import chain_metrics
+from tffold.metrics.complexes import complex_metrics, iptm_by_pair
 from tffold.metrics.confidence import (
+    aligned_error,
     confidence_calibration,
     max_aligned_error,
     predicted_aligned_error,
     predicted_lddt,
     predicted_tm_score,
     ranking_score,
+    true_tm_score,
 )
 from tffold.metrics.contacts import (
     contact_precision,
@@ -22,23 +25,32 @@ from tffold.metrics.contacts import (
     expected_distance,
 )
 from tffold.metrics.coordinates import ca_coordinates, ca_metrics, drmsd
-from tffold.metrics.superposition import superposition_scores, tm_d0
+from tffold.metrics.interfaces import Interface, dockq, interface_scores
+from tffold.metrics.superposition import superposing_motion, superposition_scores, tm_d0
 
 __all__ = [
+    "Interface",
+    "aligned_error",
     "ca_coordinates",
     "ca_metrics",
     "chain_metrics",
+    "complex_metrics",
     "confidence_calibration",
     "contact_precision",
     "contact_precisions",
     "contact_probability",
+    "dockq",
     "drmsd",
     "expected_distance",
+    "interface_scores",
+    "iptm_by_pair",
     "max_aligned_error",
     "predicted_aligned_error",
     "predicted_lddt",
     "predicted_tm_score",
     "ranking_score",
+    "superposing_motion",
     "superposition_scores",
     "tm_d0",
+    "true_tm_score",
 ]

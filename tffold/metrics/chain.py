@@ -24,6 +24,8 @@ Tensors = Mapping[str, Any]
 def chain_metrics(outputs: Tensors, batch: Tensors, heads: HeadsConfig) -> dict[str, float]:
     """Every metric of one example without cycle axis, as plain numbers.
 
+    A complex is measured as one chain; only contacts are those within its chains.
+
     Confidence and contacts are there if `outputs` holds the head they come from.
 
     Raises:
@@ -45,5 +47,6 @@ def chain_metrics(outputs: Tensors, batch: Tensors, heads: HeadsConfig) -> dict[
             batch["pseudo_beta"],
             batch["pseudo_beta_mask"],
             batch["residue_index"],
+            batch.get("asym_id"),
         )
     return result

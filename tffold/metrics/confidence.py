@@ -8,6 +8,8 @@ import numpy as np
 from keras import ops
 
 from tffold.config import HeadsConfig
+from tffold.geometry import rigid
+from tffold.geometry.rigid import Rigid
 
 Tensor = Any
 
@@ -53,16 +55,46 @@ def predicted_tm_score(
     of other chains alone; 0 where there is but one chain.
     """
     probability = ops.softmax(ops.cast(logits, "float32"), axis=-1)
+    by_bin = _closeness(_error_bin_centres(heads), mask)
+    expected = ops.sum(probability * by_bin, axis=-1)  # [i, j]
+    return _best_frame(expected, mask, mask, chain)
+
+
+def true_tm_score(
+    error: Tensor, mask: Tensor, frame_mask: Tensor, chain: Tensor | None = None
+) -> Tensor:
+    """What `predicted_tm_score` foretells, of the true errors [i, j] in Å of Cα j in frame i.
+
+    `mask` [i] is 1 where Cα is known, `frame_mask` [i] where the whole backbone is. With `chain`
+    [i] the interface TM-score that ipTM foretells.
+    """
+    return _best_frame(_closeness(error, mask), mask, frame_mask, chain)
+
+
+def aligned_error(predicted: Rigid, true: Rigid) -> Tensor:
+    """Error [i, j] in Å of origin j in frame i, of frames [i] (supplement 1.9.7)."""
+
+    def local(frames: Rigid) -> Tensor:
+        return rigid.invert_apply(rigid.expand(frames), frames.trans)  # [i, j, 3]
+
+    return ops.sqrt(ops.sum(ops.square(local(predicted) - local(true)), axis=-1))
+
+
+def _closeness(error: Tensor, mask: Tensor) -> Tensor:
+    """The TM-score's share of errors in Å, by the scale for as many residues as `mask` [i] has."""
     num_res = ops.maximum(ops.sum(mask), 19.0)
     d0 = 1.24 * ops.power(num_res - 15.0, 1.0 / 3.0) - 1.8
-    by_bin = 1.0 / (1.0 + ops.square(_error_bin_centres(heads) / d0))
-    expected = ops.sum(probability * by_bin, axis=-1)  # [i, j]
+    return 1.0 / (1.0 + ops.square(error / d0))
+
+
+def _best_frame(share: Tensor, mask: Tensor, frame_mask: Tensor, chain: Tensor | None) -> Tensor:
+    """The largest mean of a row of `share` [i, j] over residues j, those of other chains alone."""
     counted = mask[None, :]
     if chain is not None:
         apart = ops.not_equal(chain[:, None], chain[None, :])
         counted = counted * ops.cast(apart, "float32")
     total = ops.maximum(ops.sum(counted, axis=-1), 1.0)
-    return ops.max(ops.sum(expected * counted, axis=-1) / total * mask)
+    return ops.max(ops.sum(share * counted, axis=-1) / total * frame_mask)
 
 
 def ranking_score(ptm: float, iptm: float) -> float:

@@ -52,12 +52,14 @@ def contact_precision(
     divisors: Sequence[int] = (1, 2, 5),
     separation: tuple[int, int] = LONG_RANGE,
     name: str = "contact_precision",
+    chain: np.ndarray | None = None,
 ) -> dict[str, float]:
     """Share of true contacts among the L, L/2 and L/5 likeliest pairs (L known residues).
 
     Args:
         probability: [i, j]; pseudo_beta: true Cβ [i, 3] Å; mask, residue_index: [i];
-        separation: residues by which a pair is apart, at least and at most (0 = any).
+        separation: residues by which a pair is apart, at least and at most (0 = any);
+        chain: [i]; pairs of different chains do not count.
 
     Returns `<name>_l`, `…_l2`, `…_l5`; nothing where the chain is so short that
     fewer pairs than that are so far apart.
@@ -68,7 +70,11 @@ def contact_precision(
     likely = np.asarray(probability, float)[np.ix_(known, known)]
     apart = index[None, :] - index[:, None]
     least, most = separation
-    first, second = np.nonzero((apart >= least) & ((apart <= most) if most else True))
+    chosen = (apart >= least) & ((apart <= most) if most else True)
+    if chain is not None:
+        chain = np.asarray(chain)[known]
+        chosen &= chain[:, None] == chain[None, :]
+    first, second = np.nonzero(chosen)
     true = np.linalg.norm(beta[first] - beta[second], axis=-1) < CONTACT_DISTANCE
     ranked = true[np.argsort(-likely[first, second], kind="stable")]
     result = {}
@@ -81,10 +87,14 @@ def contact_precision(
 
 
 def contact_precisions(
-    probability: np.ndarray, pseudo_beta: np.ndarray, mask: np.ndarray, residue_index: np.ndarray
+    probability: np.ndarray,
+    pseudo_beta: np.ndarray,
+    mask: np.ndarray,
+    residue_index: np.ndarray,
+    chain: np.ndarray | None = None,
 ) -> dict[str, float]:
     """`contact_precision_…` of long range (24 residues or more) and `medium_…` (12 to 23)."""
     arrays = (probability, pseudo_beta, mask, residue_index)
-    return contact_precision(*arrays) | contact_precision(
-        *arrays, separation=MEDIUM_RANGE, name="medium_contact_precision"
+    return contact_precision(*arrays, chain=chain) | contact_precision(
+        *arrays, separation=MEDIUM_RANGE, name="medium_contact_precision", chain=chain
     )

@@ -13,18 +13,33 @@ def tm_d0(length: int) -> float:
     return max(1.24 * np.cbrt(length - 15.0) - 1.8, 0.5)
 
 
+def superposing_motion(
+    mobile: np.ndarray, target: np.ndarray, weight: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rotations [..., 3, 3] and translations [..., 3] that move `mobile` closest to `target`.
+
+    By Kabsch's method: points [i, 3] go to R x + t. `weight`: [..., i]; None = all alike.
+    """
+    weight = np.ones(len(mobile)) if weight is None else weight
+    share = weight / weight.sum(axis=-1, keepdims=True)
+    from_middle, to_middle = share @ mobile, share @ target
+    from_centre = mobile - from_middle[..., None, :]  # [..., i, 3]
+    to_centre = target - to_middle[..., None, :]
+    covariance = np.swapaxes(from_centre * share[..., None], -1, -2) @ to_centre
+    u, _, vt = np.linalg.svd(covariance)
+    handed = np.sign(np.linalg.det(u) * np.linalg.det(vt))
+    u[..., -1] *= np.where(handed == 0.0, 1.0, handed)[..., None]
+    rot = np.swapaxes(u @ vt, -1, -2)
+    return rot, to_middle - (rot @ from_middle[..., None])[..., 0]
+
+
 def _superposed_distances(
     predicted: np.ndarray, true: np.ndarray, weight: np.ndarray
 ) -> np.ndarray:
     """Distances [s, i] after superposing points [i, 3] on weights [s, i], by Kabsch's method."""
-    share = weight / weight.sum(axis=-1, keepdims=True)
-    from_centre = predicted - (share @ predicted)[:, None]  # [s, i, 3]
-    to_centre = true - (share @ true)[:, None]
-    covariance = np.swapaxes(from_centre * share[..., None], -1, -2) @ to_centre
-    u, _, vt = np.linalg.svd(covariance)
-    handed = np.sign(np.linalg.det(u) * np.linalg.det(vt))
-    u[..., -1] *= np.where(handed == 0.0, 1.0, handed)[:, None]
-    return np.linalg.norm(from_centre @ (u @ vt) - to_centre, axis=-1)
+    rot, trans = superposing_motion(predicted, true, weight)
+    moved = predicted @ np.swapaxes(rot, -1, -2) + trans[:, None]
+    return np.linalg.norm(moved - true, axis=-1)
 
 
 def _seeds(num: int, max_starts: int) -> np.ndarray:

@@ -229,7 +229,7 @@ class Distillation:
                 residue_index=np.arange(1, length + 1),
                 b_factors=kept["mask"],
             ).with_b_factors(np.where(mask, plddt, 0.0))
-            text = mmcif_text(structure, name, plddt)
+            text = mmcif_text([structure], name, plddt)
             paths.write_whole(paths.join(folder, entry["structure"]), text)
         entry["plddt"] = np.round(plddt.astype(float), 2).tolist()
         entry["divergence"] = np.round(divergence, 4).tolist()

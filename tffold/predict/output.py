@@ -64,14 +64,14 @@ def write_predictions(
       msa: alignment [N, L] in the batch's letters, drawn with the confidence; None: no plots.
     """
     for rank, one in enumerate(ranked):
-        (folder / f"unrelaxed_{one.name}.pdb").write_text(pdb_text(one.structure, target))
-        structure, text = one.structure, pdb_text(one.structure, target)
+        (folder / f"unrelaxed_{one.name}.pdb").write_text(pdb_text([one.structure], target))
+        structure, text = one.structure, pdb_text([one.structure], target)
         if one.name in relaxed:
             structure, text = relaxed[one.name].structure, relaxed[one.name].pdb_text
             (folder / f"relaxed_{one.name}.pdb").write_text(text)
         (folder / f"ranked_{rank}.pdb").write_text(text)
         title = f"{target} {one.name}"
-        cif = mmcif_text(structure, target, one.plddt, title)
+        cif = mmcif_text([structure], target, one.plddt, title)
         (folder / f"ranked_{rank}.cif").write_text(cif)
         write_json(folder / f"confidence_{one.name}.json", confidence_json(one.plddt))
         if one.pae is not None:

@@ -6,7 +6,9 @@ confidence as the ModelCIF extension has it (``_ma_qa_metric`` and its kin) and 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import count, product
 
 import gemmi
 import numpy as np
@@ -20,6 +22,8 @@ from records.structure import AGAIN
 CA = ATOM_ORDER["CA"]
 _SOFTWARE = ("tffold", "model building", "AlphaFold 2 in TensorFlow")
 _DICTIONARY = ("mmcif_ma.dic", "1.4.6")
+_CAPITALS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+CHAIN_LETTERS = _CAPITALS + _CAPITALS.lower() + "0123456789"  # a PDB file has no others
 
 
 @dataclass(frozen=True)
@@ -49,31 +53,56 @@ class Structure:
         return replace(self, b_factors=np.repeat(column, len(ATOM_TYPES), axis=1))
 
 
-def pdb_text(structure: Structure, title: str = "") -> str:
-    """The structure as a PDB file.
+def chain_names(number: int) -> list[str]:
+    """Names of so many chains: A to Z, a to z, 0 to 9, and where they do not do AA, AB, ..."""
+    names = list(CHAIN_LETTERS)
+    for length in count(2):
+        if len(names) >= number:
+            return names[:number]
+        names += ["".join(letters) for letters in product(_CAPITALS, repeat=length)]
+    raise AssertionError
+
+
+def pdb_text(chains: Sequence[Structure], title: str = "") -> str:
+    """The chains as a PDB file.
 
     Raises:
-      InputError: a coordinate is not finite or too large for the format's columns.
+      InputError: a coordinate is not finite or too large for the format's columns, or a chain
+        has no letter of its own.
     """
-    model = _gemmi_structure(structure, title)
-    if np.abs(structure.atom_positions[structure.atom_mask > 0]).max(initial=0.0) >= 9999.0:
-        raise InputError("a coordinate is too large for the PDB format", mend="write mmCIF")
+    for chain in chains:
+        if len(chain.chain_id) != 1:
+            raise InputError(
+                f"chain {chain.chain_id} of {len(chains)}: the PDB format has a letter for "
+                f"{len(CHAIN_LETTERS)} chains",
+                mend="write mmCIF",
+            )
+    model = _gemmi_structure(chains, title)
+    for chain in chains:
+        if np.abs(chain.atom_positions[chain.atom_mask > 0]).max(initial=0.0) >= 9999.0:
+            raise InputError("a coordinate is too large for the PDB format", mend="write mmCIF")
     return model.make_pdb_string()
 
 
 def mmcif_text(
-    structure: Structure, name: str = "model", plddt: np.ndarray | None = None, title: str = ""
+    chains: Sequence[Structure],
+    name: str = "model",
+    plddt: np.ndarray | None = None,
+    title: str = "",
 ) -> str:
-    """The structure as an mmCIF file, with ModelCIF's items if it is a prediction.
+    """The chains as an mmCIF file, with ModelCIF's items if they are a prediction.
+
+    Chains of one sequence are one entity.
 
     Args:
       name: of the data block and entry.
-      plddt: confidence [L] in 0..100; None for a structure that no network made.
+      plddt: confidence in 0..100 of the residues of all chains, one after another; None for a
+        structure that no network made.
 
     Raises:
       InputError: a coordinate is not finite.
     """
-    model = _gemmi_structure(structure, title)
+    model = _gemmi_structure(chains, title)
     model.name = name
     groups = gemmi.MmcifOutputGroups(True)
     groups.auth_all = True
@@ -81,11 +110,44 @@ def mmcif_text(
     document = model.make_mmcif_document(groups)
     _name_component_types(document[0])
     if plddt is not None:
-        _add_model_items(document[0], structure, np.asarray(plddt, float), title or name)
+        _add_model_items(document[0], chains, np.asarray(plddt, float), title or name)
     return document.as_string()
 
 
-def _gemmi_structure(structure: Structure, title: str) -> gemmi.Structure:
+def entity_numbers(chains: Sequence[Structure]) -> list[int]:
+    """Of each chain the number of its sequence, from 1 by first appearance."""
+    numbers: dict[str, int] = {}
+    return [numbers.setdefault(chain.sequence, len(numbers) + 1) for chain in chains]
+
+
+def _gemmi_structure(chains: Sequence[Structure], title: str) -> gemmi.Structure:
+    names = [chain.chain_id for chain in chains]
+    if len(set(names)) != len(names):
+        raise InputError(
+            "two chains have the same name", item=", ".join(names), mend="name each chain"
+        )
+    model = gemmi.Model(1)
+    result = gemmi.Structure()
+    entities: dict[int, gemmi.Entity] = {}
+    for structure, number in zip(chains, entity_numbers(chains), strict=True):
+        model.add_chain(_gemmi_chain(structure, str(number)))
+        if number not in entities:
+            entity = entities[number] = gemmi.Entity(str(number))
+            entity.entity_type = gemmi.EntityType.Polymer
+            entity.polymer_type = gemmi.PolymerType.PeptideL
+            entity.full_sequence = [RESTYPE_NAMES[t] for t in structure.aatype]
+        # A copy of the list comes out of an entity.
+        entities[number].subchains = [*entities[number].subchains, structure.chain_id]
+    result.add_model(model)
+    for entity in entities.values():
+        result.entities.append(entity)
+    result.assign_serial_numbers()
+    if title:
+        result.info["_struct.title"] = title
+    return result
+
+
+def _gemmi_chain(structure: Structure, entity: str) -> gemmi.Chain:
     positions, present = structure.atom_positions, structure.atom_mask > 0
     bad = present & ~np.isfinite(positions).all(axis=-1)
     if bad.any():
@@ -94,17 +156,16 @@ def _gemmi_structure(structure: Structure, title: str) -> gemmi.Structure:
             "a coordinate is not finite",
             item=f"residue {structure.residue_index[residue]} atom {ATOM_TYPES[atom]}",
         )
-    names = [RESTYPE_NAMES[t] for t in structure.aatype]
     chain = gemmi.Chain(structure.chain_id)
-    for i, name in enumerate(names):
+    for i, aatype in enumerate(structure.aatype):
         if not present[i].any():
             continue
         residue = gemmi.Residue()
-        residue.name = name
+        residue.name = RESTYPE_NAMES[aatype]
         residue.seqid = gemmi.SeqId(int(structure.residue_index[i]), " ")
         residue.label_seq = i + 1
         residue.subchain = structure.chain_id
-        residue.entity_id = "1"
+        residue.entity_id = entity
         residue.entity_type = gemmi.EntityType.Polymer
         residue.het_flag = "A"
         for slot in np.flatnonzero(present[i]):
@@ -116,20 +177,7 @@ def _gemmi_structure(structure: Structure, title: str) -> gemmi.Structure:
             atom.b_iso = round(float(structure.b_factors[i, slot]), 2)
             residue.add_atom(atom)
         chain.add_residue(residue)
-    model = gemmi.Model(1)
-    model.add_chain(chain)
-    result = gemmi.Structure()
-    result.add_model(model)
-    entity = gemmi.Entity("1")
-    entity.entity_type = gemmi.EntityType.Polymer
-    entity.polymer_type = gemmi.PolymerType.PeptideL
-    entity.subchains = [structure.chain_id]
-    entity.full_sequence = names
-    result.entities.append(entity)
-    result.assign_serial_numbers()
-    if title:
-        result.info["_struct.title"] = title
-    return result
+    return chain
 
 
 def _name_component_types(block: gemmi.cif.Block) -> None:
@@ -138,7 +186,7 @@ def _name_component_types(block: gemmi.cif.Block) -> None:
 
 
 def _add_model_items(
-    block: gemmi.cif.Block, structure: Structure, plddt: np.ndarray, title: str
+    block: gemmi.cif.Block, chains: Sequence[Structure], plddt: np.ndarray, title: str
 ) -> None:
     """What ModelCIF asks of a predicted model, and its confidence, global and per residue."""
 
@@ -150,21 +198,32 @@ def _add_model_items(
     table("audit_conform", "dict_name dict_version", [list(_DICTIONARY)])
     table("software", "pdbx_ordinal name classification description", [[1, *_SOFTWARE]])
     table("ma_software_group", "ordinal_id group_id software_id", [[1, 1, 1]])
+    numbers = entity_numbers(chains)
+    entities = sorted(set(numbers))
+    model = len(entities) + 1
     table(
         "ma_data",
         "id name content_type",
-        [[1, "Target sequence", "target"], [2, "Predicted model", "model coordinates"]],
+        [[number, "Target sequence", "target"] for number in entities]
+        + [[model, "Predicted model", "model coordinates"]],
     )
-    table("ma_target_entity", "entity_id data_id origin", [[1, 1, "designed"]])
+    table(
+        "ma_target_entity",
+        "entity_id data_id origin",
+        [[number, number, "designed"] for number in entities],
+    )
     table(
         "ma_target_entity_instance",
         "asym_id entity_id details",
-        [[structure.chain_id, 1, "the predicted chain"]],
+        [
+            [chain.chain_id, number, "the predicted chain"]
+            for chain, number in zip(chains, numbers, strict=True)
+        ],
     )
     table(
         "ma_model_list",
         "ordinal_id model_id model_group_id model_name model_group_name data_id model_type",
-        [[1, 1, 1, title, title, 2, "Ab initio model"]],
+        [[1, 1, 1, title, title, model, "Ab initio model"]],
     )
     table(
         "ma_protocol_step",
@@ -181,12 +240,19 @@ def _add_model_items(
         "ordinal_id model_id metric_id metric_value",
         [[1, 1, 1, f"{plddt.mean():.2f}"]],
     )
+    residues = [
+        (chain.chain_id, i, RESTYPE_NAMES[aatype])
+        for chain in chains
+        for i, aatype in enumerate(chain.aatype, 1)
+    ]
     table(
         "ma_qa_metric_local",
         "ordinal_id model_id label_asym_id label_seq_id label_comp_id metric_id metric_value",
         [
-            [i, 1, structure.chain_id, i, RESTYPE_NAMES[aatype], 2, f"{value:.2f}"]
-            for i, (aatype, value) in enumerate(zip(structure.aatype, plddt, strict=True), 1)
+            [ordinal, 1, name, number, residue, 2, f"{value:.2f}"]
+            for ordinal, ((name, number, residue), value) in enumerate(
+                zip(residues, plddt, strict=True), 1
+            )
         ],
     )
 

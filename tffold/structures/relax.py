@@ -22,11 +22,10 @@ from records.errors import InputError
 from tffold.config import LossConfig, RelaxConfig
 from tffold.geometry import make_atom14_masks
 from tffold.losses.violations import find_violations
-from tffold.structures.files import Structure, pdb_text, structures_of
+from tffold.structures.files import CHAIN_LETTERS, Structure, pdb_text, structures_of
 from tffold.structures.minimise import Round, minimise
 
 BOND_REACH = 2.0  # Å between C and N of residues whose numbers do not follow, if they are bonded
-_SEGMENT_NAMES = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 _PAD = 128  # residues; violations are compiled for multiples of it
 _C, _N, _OXT = (ATOM_ORDER[name] for name in ("C", "N", "OXT"))
 
@@ -147,23 +146,22 @@ def _known(structure: Structure) -> Structure:
 def _joined_text(structures: Sequence[Structure]) -> str:
     """A PDB file in which every stretch is a chain, so that nothing is bonded across gaps."""
     lines: list[str] = []
-    names = iter(_SEGMENT_NAMES)
+    names = iter(CHAIN_LETTERS)
     for structure in structures:
         for piece in _segments(structure):
             part = slice(piece.start, piece.stop)
             name = next(names, None)
             if name is None:
-                raise InputError(f"more than {len(_SEGMENT_NAMES)} chains and gaps in them")
-            text = pdb_text(
-                Structure(
-                    structure.aatype[part],
-                    structure.atom_positions[part],
-                    structure.atom_mask[part],
-                    np.arange(1, len(piece) + 1),
-                    structure.b_factors[part],
-                    name,
-                )
+                raise InputError(f"more than {len(CHAIN_LETTERS)} chains and gaps in them")
+            stretch = Structure(
+                structure.aatype[part],
+                structure.atom_positions[part],
+                structure.atom_mask[part],
+                np.arange(1, len(piece) + 1),
+                structure.b_factors[part],
+                name,
             )
+            text = pdb_text([stretch])
             lines += [ln for ln in text.splitlines() if ln.startswith(("ATOM", "TER"))]
     return "\n".join([*lines, "END", ""])
 

@@ -84,7 +84,7 @@ def write_structures(folder: Path, step: int, result: ChainResult) -> None:
         structure = _structure(arrays, positions, mask, b_factors)
         title = f"{result.chain_id} {kind} step {step}"
         path = folder / f"{result.chain_id}.{kind}.pdb"
-        path.write_text(structure_files.pdb_text(structure, title))
+        path.write_text(structure_files.pdb_text([structure], title))
 
 
 def _structure(
