@@ -1,5 +1,7 @@
 """The forward program: equal to the network's own call, averaging an ensemble, stopping early."""
 
+import weakref
+
 import numpy as np
 import pytest
 from tiny import real_batch, tiny_config
@@ -51,6 +53,26 @@ def test_recycling_ends_early_within_the_tolerance(setting):
     _, all_changes = program.predict(weights, features)
     _, changes = program.predict(weights, features, tolerance=all_changes[1] + 1.0)
     assert changes == all_changes[:2]
+
+
+def test_a_pass_runs_without_the_outputs_of_the_one_before(setting, monkeypatch):
+    """They hold the representations of a long chain: gigabytes."""
+    _, program, weights, features = setting
+    seen, alive = [], []
+
+    class Outputs(dict):
+        pass
+
+    def run(parameters, batch, previous):
+        alive.append(sum(reference() is not None for reference in seen))
+        outputs = Outputs(number=len(alive))
+        seen.append(weakref.ref(outputs))
+        return outputs, previous, 1.0
+
+    monkeypatch.setattr(program, "compiled_pass", run)
+    outputs, changes = program.predict(weights, features)
+    assert (outputs, changes) == ({"number": PASSES}, PASSES * [1.0])
+    assert alive == PASSES * [0]
 
 
 def test_an_ensemble_averages_the_representations(setting):

@@ -82,6 +82,7 @@ class ForwardProgram:
         first = self.network.first_previous(features["aatype"].shape[1])
         for outputs, change in host_passes(run_pass, first, map(batch, range(last + 1))):
             yield outputs, float(change)
+            del outputs  # not held beside the next pass's
 
     def predict(
         self,
@@ -96,12 +97,13 @@ class ForwardProgram:
         With a ``tolerance`` (Å) recycling ends early, once a pass changes less than that.
         """
         changes: list[float] = []
-        outputs: dict[str, Any] = {}
-        for found, change in self.passes(parameters, features, num_recycle, num_ensemble):
-            outputs = found
+        if num_recycle is None:
+            num_recycle = features["aatype"].shape[0] // num_ensemble - 1
+        for outputs, change in self.passes(parameters, features, num_recycle, num_ensemble):
             changes.append(change)
-            if len(changes) > 1 and change < tolerance:
+            if len(changes) > num_recycle or (len(changes) > 1 and change < tolerance):
                 break
+            outputs = {}  # not held beside the next pass's
         return tf.nest.map_structure(keras.ops.convert_to_numpy, outputs), changes
 
 

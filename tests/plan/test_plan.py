@@ -12,11 +12,11 @@ import tensorflow as tf
 from tiny import tiny_config
 
 from records.errors import InputError
-from tffold.cli import fit
+from tffold.cli import fit, predict
 from tffold.config import Config, DataConfig, TrainConfig
 from tffold.plan import report
 from tffold.plan.hlo import Program
-from tffold.plan.lower import lower_step
+from tffold.plan.lower import lower_pass, lower_step
 from tffold.train.task import alphafold_task
 
 pytestmark = pytest.mark.slow
@@ -75,6 +75,57 @@ def test_libtpu_compiles_the_step():
 
 
 @needs_libtpu
+def test_libtpu_compiles_a_pass_of_prediction():
+    config = tiny()
+    config.model.template.enabled = False
+    plan = report.make_pass_plan(config, 16, "v5e:2x2")
+    assert plan.fits
+    assert plan.compiled["in_place"] == 0
+    assert plan.total > 4 * plan.num_parameters
+    assert plan.flops > 0
+    assert plan.moved > 0
+
+
+def test_a_pass_is_lowered_as_prediction_runs_it():
+    """Samples of an ensemble are averaged in a loop; what they have in common is done once."""
+    passes = {}
+    for samples in (1, 2):
+        config = tiny()
+        config.predict.num_ensemble = samples
+        passes[samples] = Program(lower_pass(config, 16).text).cost().flops
+    assert 1.5 < passes[2] / passes[1] < 2.0
+
+
+@pytest.mark.parametrize(
+    ("lengths", "tried", "said", "fits"),
+    [
+        ((), [96, 64], "the longest that fits is 64", True),
+        ((60, 64), [64], "64 residues", True),
+        ((60, 90), [64, 96], "96 residues", False),
+    ],
+)
+def test_prediction_is_planned_by_length(monkeypatch, caplog, lengths, tried, said, fits):
+    """Chains are planned as they are padded; without a length the longest that fits is sought."""
+    asked = []
+
+    def plan(config, num_res, topology):
+        asked.append(num_res)
+        compiled = {"arguments": 2**28 * num_res, "in_place": 0, "outputs": 0}
+        compiled |= {"temporaries": 0, "program": 0}
+        large = {"needed": 2**34 + 1, "usable": 2**34}
+        return report.Plan(compiled if num_res <= 64 else large, 0, 1, 1e12, 1e12)
+
+    monkeypatch.setattr(report, "make_pass_plan", plan)
+    config = tiny()
+    config.data.size_buckets = [96, 128, 64, 256]  # in any order
+    config.predict.max_length = 120
+    with caplog.at_level("INFO", "tffold.plan.report"):
+        assert report.plan_prediction(config, "v5e", lengths) == fits
+    assert asked == tried
+    assert said in caplog.text
+
+
+@needs_libtpu
 def test_a_program_too_large_says_how_large(tmp_path):
     @tf.function(autograph=False, jit_compile=True)
     def large(x):
@@ -124,6 +175,24 @@ def test_the_command_line_plans(monkeypatch, fits, code):
     arguments = ["configs/initial_training.yaml", "train.batch_size=4", "--plan", "v5e:2x2"]
     assert fit.main(arguments) == code
     assert asked == [(4, "v5e:2x2")]
+
+
+@pytest.mark.parametrize(("fits", "code"), [(True, 0), (False, fit.EXIT_DOES_NOT_FIT)])
+def test_the_command_line_plans_prediction(monkeypatch, fits, code):
+    asked = []
+
+    def plan(config, topology, residues):
+        asked.append((config.data.max_extra_msa, topology, residues))
+        return fits
+
+    monkeypatch.setattr(report, "plan_prediction", plan)
+    assert predict.main(["model_1", "--plan", "v5e", "--residues", "400", "500"]) == code
+    assert asked == [(5120, "v5e", [400, 500])]
+
+
+def test_only_a_plan_needs_no_input(capsys):
+    assert predict.main(["model_1", "--output", "there"]) == predict.EXIT_INPUT
+    assert "--input" in capsys.readouterr().err
 
 
 def test_bfloat16_is_for_the_trunk_alone():

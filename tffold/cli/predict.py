@@ -6,13 +6,14 @@ import argparse
 import importlib.util
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from records.cli import ShowVersion, add_search_arguments, iso_date, search_options
 from records.errors import InputError
 from tffold import logs
-from tffold.cli.fit import EXIT_INPUT, EXIT_INTERRUPTED, NO_TENSORFLOW
+from tffold.cli.fit import EXIT_DOES_NOT_FIT, EXIT_INPUT, EXIT_INTERRUPTED, NO_TENSORFLOW
+from tffold.config import Config
 from tffold.config_file import load_config, weights_beside
 from tffold.predict import compile_cache
 
@@ -37,11 +38,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not files:
             raise InputError("no configuration named", mend="name model_1, say, or a YAML file")
         configs = {name: load_config(path, overrides) for name, path in _named(files).items()}
-        params = options.params or [_own_weights(file) for file in files]
-        search = search_options(options)
         if importlib.util.find_spec("tensorflow") is None:
             raise InputError(NO_TENSORFLOW)
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # the cache is noisy
+        if options.plan:
+            return _plan(configs, options.plan, options.residues)
+        for needed in ("input", "output"):
+            if not getattr(options, needed):
+                raise InputError(f"--{needed} is missing", mend="name it, or pass --plan")
+        params = options.params or [_own_weights(file) for file in files]
+        search = search_options(options)
         if options.compile_cache != "none":
             compile_cache.enable(options.compile_cache or compile_cache.default_folder())
         from tffold.predict.session import predict
@@ -81,6 +87,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return EXIT_FAILED if outcome.failed else 0
 
 
+def _plan(configs: Mapping[str, Config], topology: str, residues: Sequence[int]) -> int:
+    """Plans each configuration; the exit code."""
+    from tffold.plan import report
+
+    fits = [report.plan_prediction(config, topology, residues) for config in configs.values()]
+    return 0 if all(fits) else EXIT_DOES_NOT_FIT
+
+
 def _is_override(text: str) -> bool:
     return "=" in text and not os.path.exists(text)
 
@@ -113,6 +127,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Predict structures. Finished targets are skipped when it is run again.",
         epilog=f"{EXAMPLE}\nExit codes: 0 all predicted; {EXIT_FAILED} some targets failed "
         f"(the output says why, so does DIR/summary.json); {EXIT_INPUT} bad input; "
+        f"{EXIT_DOES_NOT_FIT} a plan does not fit; "
         f"{EXIT_INTERRUPTED} interrupted.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -140,7 +155,7 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--input",
         nargs="+",
-        required=True,
+        default=[],
         metavar="PATH",
         help="FASTA files or folders of them, or TFRecord shards or folders of them",
     )
@@ -166,7 +181,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--max-template-date", type=iso_date, default="", metavar="DATE")
     add_search_arguments(parser)
     add = parser.add_argument_group("output").add_argument
-    add("--output", required=True, metavar="DIR", help="a folder for each target goes there")
+    add("--output", default="", metavar="DIR", help="a folder for each target goes there")
     add(
         "--relax",
         choices=("none", "best", "all"),
@@ -194,6 +209,23 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="where compiled programs are kept "
         f"(default {compile_cache.default_folder()}; 'none': nowhere)",
+    )
+    add = parser.add_argument_group("planning").add_argument
+    add(
+        "--plan",
+        default="",
+        metavar="TOPOLOGY",
+        help="predict nothing: compile a pass for a TPU that need not be there (v5e, v4, v5p, "
+        "v6e) and tell memory, work and whether it fits; needs tffold[plan], no --input, "
+        "no --output",
+    )
+    add(
+        "--residues",
+        nargs="+",
+        type=int,
+        default=[],
+        metavar="N",
+        help="lengths to plan for; without it the largest of data.size_buckets that fits is sought",
     )
     return parser
 

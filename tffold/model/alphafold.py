@@ -324,3 +324,4 @@ def host_passes(
     for batch in batches:
         outputs, previous, change = run_pass(batch, previous)
         yield outputs, change
+        del outputs  # not held beside the next pass's

@@ -1,14 +1,19 @@
-"""The training step of a configuration as an XLA program, without data, device or memory for it."""
+"""Training step and prediction's pass as XLA programs, without data, device or memory for them."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
+import keras
 import tensorflow as tf
 
 from tffold.config import Config
 from tffold.data.recipe import Recipe
+from tffold.inference import ForwardProgram
+from tffold.model.alphafold import AlphaFold
 from tffold.train.optimizer import TrainState
 from tffold.train.step import Batch, TrainingStep
 from tffold.train.task import Task
@@ -16,7 +21,7 @@ from tffold.train.task import Task
 
 @dataclass(frozen=True)
 class Lowered:
-    """A lowered step: ``num_state`` is how many of its arguments the step updates in place."""
+    """A lowered program: ``num_state`` is how many of its arguments it updates in place."""
 
     program: bytes
     text: str
@@ -64,13 +69,49 @@ def lower_step(config: Config, task: Task, local_batch: int, platform: str = "CP
         arguments = tf.nest.pack_sequence_as(specs, tensors)
         return tf.nest.flatten(step.pure(*arguments))
 
-    lower = tf.function(flat_step, autograph=False, jit_compile=True)
+    return _lower(flat_step, specs, len(tf.nest.flatten(state)), network, platform)
+
+
+def lower_pass(config: Config, num_res: int, platform: str = "CPU") -> Lowered:
+    """Lowers prediction's ``ForwardProgram.run_pass`` for chains padded to ``num_res``.
+
+    All of prediction runs this one program, pass after pass.
+    """
+    network = AlphaFold(config.model)
+    program = ForwardProgram(network)
+    recipe = Recipe.inference(config.data_for_model, config.model.num_recycle, labels=False)
+    sizes = recipe.sizes(num_res)
+    samples = config.predict.num_ensemble
+    features = {
+        name: tf.TensorSpec((samples, *feature.sizes(sizes)), feature.dtype)
+        for name, feature in recipe.features().items()
+    }
+    first = tf.function(lambda: network.first_previous(num_res), autograph=False)  # not made
+    outputs = first.get_concrete_function().structured_outputs
+    previous = {name: tf.TensorSpec(x.shape, x.dtype) for name, x in outputs.items()}
+    specs = (array_specs(network.trainable_variables), features, previous)
+
+    def flat_pass(*tensors: tf.Tensor) -> list[tf.Tensor]:
+        return tf.nest.flatten(program.run_pass(*tf.nest.pack_sequence_as(specs, tensors)))
+
+    return _lower(flat_pass, specs, 0, network, platform)
+
+
+def _lower(
+    function: Callable[..., list[tf.Tensor]],
+    specs: Any,
+    num_state: int,
+    network: keras.layers.Layer,
+    platform: str,
+) -> Lowered:
+    """``function`` of the flattened ``specs``, lowered."""
+    lower = tf.function(function, autograph=False, jit_compile=True)
     found = lower.experimental_get_compiler_ir(*tf.nest.flatten(specs))
     text = found(stage="hlo", platform_name=platform)
     return Lowered(
         program=found(stage="hlo_serialized", platform_name=platform),
         text=text,
-        num_state=len(tf.nest.flatten(state)),
+        num_state=num_state,
         num_parameters=sum(math.prod(p.shape) for p in network.trainable_variables),
         instructions=text.count(" = "),
     )

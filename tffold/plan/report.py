@@ -1,4 +1,8 @@
-"""``tffold-fit CONFIG --plan v5e:2x2``: what this very configuration would take on a TPU."""
+"""What this very configuration would take on a TPU.
+
+``tffold-fit CONFIG --plan v5e:2x2`` plans a training step, ``tffold-predict CONFIG --plan v5e`` a
+pass of prediction (``plan_prediction``).
+"""
 
 from __future__ import annotations
 
@@ -9,15 +13,18 @@ import logging
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import tensorflow as tf
+
 from records.errors import InputError
 from tffold.config import Config
+from tffold.data.pipeline import padded_size
 from tffold.plan.hlo import Program
-from tffold.plan.lower import lower_step
+from tffold.plan.lower import Lowered, lower_pass, lower_step
 from tffold.train.task import Task
 
 GIB = 2**30
@@ -93,13 +100,35 @@ def make_plan(config: Config, task: Task, topology: str) -> Plan:
     Raises:
       InputError: the extra ``[plan]`` is missing, or libtpu refuses.
     """
+    _, topology = chip_of(topology)
+    local_batch = max(1, config.train.batch_size // _cores(topology))
+    mean_recycles = config.model.num_recycle / 2
+    return _compiled(
+        lambda: lower_step(config, task, local_batch), topology, local_batch, mean_recycles
+    )
+
+
+def make_pass_plan(config: Config, num_res: int, topology: str) -> Plan:
+    """The plan of one pass of prediction for chains padded to ``num_res`` residues.
+
+    Every pass is a run of this program, and nothing of the pass before is kept beside it but what
+    it takes over, so further passes take more time and no more memory.
+
+    Raises:
+      InputError: the extra ``[plan]`` is missing, or libtpu refuses.
+    """
+    _, topology = chip_of(topology)
+    return _compiled(lambda: lower_pass(config, num_res), topology, 1, 1.0)
+
+
+def _compiled(
+    lower: Callable[[], Lowered], topology: str, local_batch: int, open_trips: float
+) -> Plan:
+    """Lowers, lets libtpu compile and counts; ``open_trips``: see ``Program``."""
     for module in ("jax", "libtpu"):
         if importlib.util.find_spec(module) is None:
             raise InputError(f"--plan needs {module}", mend="pip install 'tffold[plan]'")
-    _, topology = chip_of(topology)
-    local_batch = max(1, config.train.batch_size // _cores(topology))
-    lowered = lower_step(config, task, local_batch)
-    mean_recycles = config.model.num_recycle / 2
+    lowered = lower()
     with tempfile.TemporaryDirectory() as folder:
         program, result, text = (Path(folder) / n for n in ("program", "result", "text"))
         program.write_bytes(lowered.program)
@@ -111,12 +140,14 @@ def make_plan(config: Config, task: Task, topology: str) -> Plan:
             raise InputError(f"--plan {topology}: libtpu refused: {reason}")
         compiled = json.loads(result.read_text())
         optimized = text.read_text()
+    # Before optimisation the program has work in it whose results nobody needs.
+    cost = Program(optimized or lowered.text, open_trips).cost()
     return Plan(
         compiled=compiled,
         num_parameters=lowered.num_parameters,
         local_batch=local_batch,
-        flops=Program(lowered.text, mean_recycles).cost().flops,
-        moved=Program(optimized, mean_recycles).cost().bytes if optimized else 0.0,
+        flops=cost.flops,
+        moved=cost.bytes if optimized else 0.0,
     )
 
 
@@ -196,6 +227,53 @@ def run(config: Config, task: Task, topology: str) -> bool:
             part = f"{_gb(other.total)} ({other.total / plan.total:.0%})"
             _LOG.info("  %-28s %s, %s", name, part, verdict)
     return plan.fits
+
+
+def plan_prediction(config: Config, topology: str, lengths: Sequence[int] = ()) -> bool:
+    """Plans prediction of chains of these lengths, and logs it; whether all fit.
+
+    Without lengths it looks for the largest of ``data.size_buckets`` (up to
+    ``predict.max_length``) that fits, trying few of them.
+    """
+
+    def padded(length: int) -> int:
+        return int(padded_size(tf.constant(length), config.data.size_buckets))
+
+    if lengths:
+        return all([_log_pass(config, n, topology) for n in sorted(set(map(padded, lengths)))])
+    longest = padded(config.predict.max_length) if config.predict.max_length else float("inf")
+    sizes = [n for n in sorted(config.data.size_buckets) if n <= longest]
+    low, high = 0, len(sizes)  # the first `low` fit, those from `high` on do not
+    while low < high:
+        middle = (low + high) // 2
+        if _log_pass(config, sizes[middle], topology):
+            low = middle + 1
+        else:
+            high = middle
+    found = f"the longest that fits is {sizes[low - 1]}" if low else "none fits"
+    _LOG.info("of the sizes that chains are padded to (data.size_buckets) %s", found)
+    return low > 0
+
+
+def _log_pass(config: Config, num_res: int, topology: str) -> bool:
+    """Plans one size, logs it in a line; whether it fits."""
+    chip, topology = chip_of(topology)
+    plan = make_pass_plan(config, num_res, topology)
+    if not plan.fits:
+        needed = f"{_gb(plan.total)} of {_gb(plan.compiled['usable'])}"
+        _LOG.info("%s: %d residues: %s a core: it does NOT fit", topology, num_res, needed)
+        return False
+    count = config.model.num_recycle + 1
+    work = f"{plan.flops / 1e12:.1f} TFLOP"
+    if plan.moved:
+        work += f" and {plan.moved / 1e12:.2f} TB moved"
+    _LOG.info(
+        "%s: %d residues: %s of %s a core: it fits; a pass %s; %d passes take %.1f s at the chip's "
+        "published peaks; real ones, longer",
+        topology, num_res, _gb(plan.total), _gb(chip.memory), work, count,
+        count * plan.seconds(chip),
+    )  # fmt: skip
+    return True
 
 
 def _gb(number: float) -> str:
