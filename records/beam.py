@@ -1,4 +1,4 @@
-"""The same conversion on Apache Beam, for Dataflow, Flink or Spark (extra ``[beam]``).
+"""The same conversion on Apache Beam, for Dask, Dataflow, Flink or Spark (extra ``[beam]``).
 
 The conversion is cut into the parts of a job array (``--shard i/N``); each part is one element,
 converted by the same function as everywhere, so the bytes are those of the job array.
@@ -9,6 +9,7 @@ stopped.
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import pickle
 from collections.abc import Sequence
@@ -20,10 +21,21 @@ from records.errors import InputError
 from records.manifest import Summary
 
 CONVERSION_NAME = ".conversion.pkl"
+# Beam knows the runners of its own list by their short names; Dask's is not on it.
+_RUNNERS = {"DaskRunner": "apache_beam.runners.dask.dask_runner.DaskRunner"}
+_DASK_SIZES = ("--dask_partition_size", "--dask_npartitions")
 
 
 def convert_part(part: int, parts: int, output: str, overwrite: bool) -> Summary:
-    """Convert one part, on whatever machine, as the file in the output folder says."""
+    """Convert one part, on whatever machine, as the file in the output folder says.
+
+    Raises InputError where this process may not start others: each file is converted in one.
+    """
+    if multiprocessing.current_process().daemon:
+        raise InputError(
+            "this worker of the cluster may not start processes",
+            mend="start Dask's workers with 'dask worker --no-nanny'",
+        )
     # Beam's graph could not hold the tasks of the whole PDB; the file is this program's own.
     conversion: Conversion = pickle.loads(paths.read_bytes(paths.join(output, CONVERSION_NAME)))
     return run(
@@ -33,6 +45,16 @@ def convert_part(part: int, parts: int, output: str, overwrite: bool) -> Summary
         overwrite=overwrite,
         progress=False,
     )
+
+
+def _arguments(runner: str, given: Sequence[str]) -> list[str]:
+    """Beam's command line."""
+    runner = _RUNNERS.get(runner, runner)
+    arguments = [f"--runner={runner}", *given]
+    if runner == _RUNNERS["DaskRunner"]:
+        if not any(word.split("=")[0] in _DASK_SIZES for word in given):
+            arguments.append("--dask_partition_size=1")  # else one worker gets 128 parts
+    return arguments
 
 
 def run_beam(
@@ -57,7 +79,7 @@ def run_beam(
     place = paths.tidy(output) if paths.is_url(output) else os.path.abspath(output)
     paths.make_folder(place)
     paths.write_whole(paths.join(place, CONVERSION_NAME), pickle.dumps(conversion))
-    options = PipelineOptions([f"--runner={runner}", *pipeline_args])
+    options = PipelineOptions(_arguments(runner, pipeline_args))
     with beam.Pipeline(options=options) as pipeline:
         _ = (
             pipeline

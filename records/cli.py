@@ -279,7 +279,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--runner",
         metavar="NAME",
         help="spread --parts parts over an Apache Beam runner instead "
-        "(DirectRunner, FlinkRunner, SparkRunner, DataflowRunner); needs tffold[beam]",
+        "(DirectRunner, DaskRunner, FlinkRunner, SparkRunner, DataflowRunner); needs tffold[beam]",
     )
     add(
         "--parts",

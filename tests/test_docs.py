@@ -26,15 +26,16 @@ from tffold.config import Config
 
 # Programs of others that the documents call.
 PROGRAMS = {
-    "apt-get", "awk", "aws", "cd", "curl", "echo", "export", "gcloud", "git", "make", "mkdir",
+    "apt-get", "awk", "aws", "cd", "curl", "dask", "echo", "export", "gcloud", "git", "make",
+    "mkdir",
     "mmseqs", "nvidia-smi", "paste", "pip", "printf", "python", "scontrol", "sed", "tar",
     "tensorboard", "unzip",
 }  # fmt: skip
 # Files and options of others that the documents name.
 FOREIGN_FILES = {"params_model_1_ptm.npz", "duplicate_pdb_chains.txt"}
-FOREIGN_OPTIONS = {  # of XLA and of JackHMMER
+FOREIGN_OPTIONS = {  # of XLA, of JackHMMER and of Dask
     "--tf_xla_persistent_cache_directory", "--xla_cpu_use_fusion_emitters",
-    "--incE", "--F1", "--F2", "--F3",
+    "--incE", "--F1", "--F2", "--F3", "--no-nanny",
 }  # fmt: skip
 FILE = re.compile(r"[\w.*<>/-]*\w\.(py|ya?ml|md|cfg|toml|csv|tsv|png|jsonl?|npz|pdb|cif|txt|fasta)")
 FOLDER = re.compile(r"(tffold|records|tests|benchmarks|examples|configs|docs|\.ci)/[\w./-]*")
