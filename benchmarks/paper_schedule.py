@@ -6,8 +6,9 @@
 Ten million samples of initial training and 1.5 million of fine-tuning, 128 at a time, one example
 a core. A step takes as long as its arithmetic at the chip's published peak or its memory traffic
 at the published bandwidth, whichever is longer, both counted in the programs that libtpu compiled
-for a v5e. Sums over cores, input and everything that keeps a real program from the peaks are left
-out, so these are lower bounds. The row of TPU v3, on which AlphaFold took 11 days, tells how low.
+for a v5e. Input and everything that keeps a real program from the peaks are left out, so these
+are lower bounds. The row of TPU v3, on which AlphaFold took 11 days, tells how low. What the sums
+of gradients over the cores take at the published peaks of the links is told apart.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ PLANS = Path(__file__).parent / "plans.json"
 FINETUNING = ["model.bfloat16=true", "model.slice_mib=64"]
 STAGES = {"initial_training": (10_000_000, []), "finetuning": (1_500_000, FINETUNING)}
 CORES = 128
+SIZES = (8, 128, 1024)  # cores that sum their gradients
+PARAMETERS = 93_229_082
 V3 = (123e12 / 2, 900e9 / 2)  # operations and bytes a second of one core
 
 
@@ -65,6 +68,12 @@ def main() -> None:
         found = days(plans, *figures)
         first, second = found.values()
         print(f"| TPU {kind} | {first:.1f} days | {second:.1f} days | {first + second:.1f} days |")
+    print("\n| summing the gradients, ms a step |" + "".join(f" {n} cores |" for n in SIZES))
+    print("|-|" + len(SIZES) * "-|")
+    for kind, chip in CHIPS.items():
+        for precision, size in (("float32", 4), ("bfloat16", 2)):
+            times = (chip.sum_seconds(size * PARAMETERS, n) for n in SIZES)
+            print(f"| TPU {kind}, {precision} |" + "".join(f" {1e3 * t:.1f} |" for t in times))
 
 
 if __name__ == "__main__":

@@ -336,6 +336,8 @@ class TrainConfig:
     # So often, and before each checkpoint, every replica's weights are compared, and where they
     # differ training goes back to the last checkpoint; 0 = never.
     check_replicas_every: int = setting(0, free_on_resume=True)
+    # Replicas exchange gradients in bfloat16: half the traffic, each rounded to 8 bits.
+    sum_in_bfloat16: bool = False
     # "100:110": TensorBoard's profiler watches steps 100 to 109.
     profile: str = setting("", free_on_resume=True)
 

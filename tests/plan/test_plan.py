@@ -156,6 +156,13 @@ def test_knobs_are_what_is_not_turned_yet():
     assert "model.bfloat16=True" not in [name for name, _ in report.knobs(tiny(bfloat16=True))]
 
 
+def test_a_sum_over_many_cores_sends_the_array_twice():
+    chip = report.chip_of("v5e")[0]
+    assert chip.sum_seconds(1e9, 1) == 0.0
+    assert chip.sum_seconds(1e9, 2) == pytest.approx(1e9 / 200e9)  # one half there, one back
+    assert chip.sum_seconds(1e9, 10**6) == pytest.approx(2e9 / 200e9, rel=1e-5)
+
+
 @pytest.mark.parametrize("topology", ["v3:2x2", "v5e:two"])
 def test_bad_topologies(topology, tmp_path):
     with pytest.raises(InputError, match=topology):

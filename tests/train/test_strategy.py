@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 import tensorflow as tf
 from fake import fake_config
@@ -14,7 +18,9 @@ from tffold import config as config_module
 from tffold.train import strategy as strategy_lib
 from tffold.train.feed import Feed
 from tffold.train.run import build_trainer
-from tffold.train.strategy import Cluster, build_cluster
+from tffold.train.strategy import Cluster, build_cluster, sum_over_replicas
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_an_unknown_strategy_is_refused():
@@ -39,6 +45,39 @@ def test_a_strategy_that_does_not_deal_out_the_batch_is_refused():
     batch = next(Feed(task.dataset(config), cluster).batches(0))
     with pytest.raises(ValueError, match="fed 4 examples, not 2.*does not deal out"):
         trainer.run_step(batch)
+
+
+SUMS = """
+import numpy as np
+import tensorflow as tf
+from tffold.train.strategy import Cluster, sum_over_replicas
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+numbers = 1.0 + np.arange(6, dtype=np.float32) / 1000
+for in_bfloat16 in (False, True):
+    def mine():
+        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+        gradient = tf.cast(replica + 1, tf.float32) * numbers
+        return sum_over_replicas(gradient, {"loss": gradient[1]}, in_bfloat16)
+    found = strategy.run(tf.function(mine, autograph=False))
+    for gradient, scalars in Cluster(strategy, 0, 1).from_replicas(found):
+        assert gradient.dtype == tf.float32
+        error = np.abs(gradient - 3 * numbers).max()
+        assert 2e-3 < error < 2e-2 if in_bfloat16 else error < 1e-6, error
+        assert abs(float(scalars["loss"]) - 3.003) < 1e-6
+"""
+
+
+def test_gradients_are_summed_in_bfloat16_on_demand():
+    """On two devices: gradients are rounded where that is asked for, scalars never are."""
+    subprocess.run([sys.executable, "-c", SUMS], check=True, cwd=ROOT)
+
+
+def test_one_replica_rounds_nothing():
+    numbers = tf.constant([1.001, 1.002])
+    gradient, _ = sum_over_replicas(numbers, {}, in_bfloat16=True)
+    assert np.array_equal(gradient, numbers)
 
 
 @pytest.mark.parametrize(

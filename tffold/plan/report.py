@@ -34,20 +34,33 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Chip:
-    """A core's published figures: memory, bfloat16 operations a second, bytes a second."""
+    """A core's published figures: memory, bfloat16 operations a second, bytes a second.
+
+    ``links``: bytes a second that a whole chip sends to other chips.
+    """
 
     topology: str  # the smallest
     memory: float
     flops: float
     bandwidth: float
+    links: float
+
+    def sum_seconds(self, num_bytes: float, num_cores: int) -> float:
+        """Time at the links' peak to sum an array of every core over all cores.
+
+        A sum in a ring, or over a torus with all its links, sends all but one core's share of
+        the array twice: once to add, once to tell. The cores of one chip add theirs before.
+        Within a pod; nothing for the latency.
+        """
+        return 2.0 * num_bytes * (num_cores - 1) / num_cores / self.links
 
 
 # Of one core; v4 and v5p have two on a chip, v5e and v6e one.
 CHIPS = {
-    "v4": Chip("v4:2x2x1", 16 * GIB, 275e12 / 2, 1228e9 / 2),
-    "v5e": Chip("v5e:2x2", 16 * GIB, 197e12, 819e9),
-    "v5p": Chip("v5p:2x2x1", 95 * GIB / 2, 459e12 / 2, 2765e9 / 2),
-    "v6e": Chip("v6e:2x2", 32 * GIB, 918e12, 1640e9),
+    "v4": Chip("v4:2x2x1", 16 * GIB, 275e12 / 2, 1228e9 / 2, 2400e9 / 8),
+    "v5e": Chip("v5e:2x2", 16 * GIB, 197e12, 819e9, 1600e9 / 8),
+    "v5p": Chip("v5p:2x2x1", 95 * GIB / 2, 459e12 / 2, 2765e9 / 2, 4800e9 / 8),
+    "v6e": Chip("v6e:2x2", 32 * GIB, 918e12, 1640e9, 3584e9 / 8),
 }
 
 
@@ -208,6 +221,8 @@ def lines(plan: Plan, chip: Chip, topology: str) -> Iterator[str]:
         yield f"memory moved  {plan.moved / 1e12:.2f} TB a core and step"
         seconds = plan.seconds(chip)
         yield f"a step takes  {seconds:.2f} s at the chip's published peaks; a real one, longer"
+    seconds = chip.sum_seconds(4.0 * plan.num_parameters, plan.cores)
+    yield f"sum           {1e3 * seconds:.1f} ms over {plan.cores} cores, half of that in bfloat16"
     if plan.fits:
         yield f"compile time  {c['compile_seconds']:.0f} s here"
 

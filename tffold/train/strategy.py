@@ -6,6 +6,7 @@ its ``Cluster`` and name it in ``_CLUSTERS`` (and in the setting's choices, ``ST
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -94,6 +95,26 @@ class Cluster:
 
         run = tf.function(lambda x: self.strategy.run(add, (x,)), autograph=False)
         return self.from_replicas(run(tf.constant(value)))[0].numpy()
+
+
+def sum_over_replicas(
+    gradient: tf.Tensor, scalars: Any, in_bfloat16: bool = False
+) -> tuple[tf.Tensor, Any]:
+    """Both summed over all replicas; in replica context, with the same result on each.
+
+    ``in_bfloat16``: the gradient travels so. Each replica's is rounded to 8 significant bits (a
+    relative error of 2^-9 at most), and so is each partial sum, in the order in which the
+    devices add; scalars stay as they are. One replica alone rounds nothing.
+
+    It comes after the whole backward pass: an example's gradient is clipped by the norm of all of
+    it, so no part of it is known before the last one is.
+    """
+    context = tf.distribute.get_replica_context()
+    add = functools.partial(context.all_reduce, tf.distribute.ReduceOp.SUM)
+    if in_bfloat16 and context.num_replicas_in_sync > 1:
+        # Apart: TensorFlow puts what is summed together into one array.
+        return tf.cast(add(tf.cast(gradient, tf.bfloat16)), gradient.dtype), add(scalars)
+    return add((gradient, scalars))
 
 
 def build_cluster(config: TrainConfig) -> Cluster:

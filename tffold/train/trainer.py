@@ -13,7 +13,7 @@ import tensorflow as tf
 from tffold.config import Config
 from tffold.train.optimizer import TrainState
 from tffold.train.step import BAD_EXAMPLES, Batch, LossFunction, MetricFunction, TrainingStep
-from tffold.train.strategy import Cluster, write_variables
+from tffold.train.strategy import Cluster, sum_over_replicas, write_variables
 from tffold.weights.checkpoint import FROZEN
 
 STOP = "stop"
@@ -125,7 +125,9 @@ class AlphaFoldTrainer(keras.Model):
         first_index = tf.cast(context.replica_id_in_sync_group, tf.int32) * size
         frozen = [tf.convert_to_tensor(v.value) for v in self.training_step.frozen]
         gradients, sums = self._gradients(parameters, batch, step, first_index, frozen)
-        return context.all_reduce(tf.distribute.ReduceOp.SUM, (sums | (more or {}), gradients))
+        in_bfloat16 = self.training_step.config.train.sum_in_bfloat16
+        gradients, sums = sum_over_replicas(gradients, sums | (more or {}), in_bfloat16)
+        return sums, gradients
 
     def _measure_step(self, batch: Batch, step: tf.Tensor) -> dict[str, tf.Tensor]:
         """The scalars of one training batch under the averaged weights; changes nothing."""
