@@ -1,4 +1,4 @@
-"""The network, losses, gradients, labels and optimizer against DeepMind's numbers.
+"""Pairing, sampling, network, losses, gradients, labels and optimizer against DeepMind's numbers.
 
 Every case of tests/golden and tests/golden_multimer is run, or of another folder of either kind,
 ``pytest tests/test_golden.py --golden DIR``. Nothing here knows a case by name. All of it goes
@@ -12,12 +12,14 @@ import functools
 from pathlib import Path
 
 import numpy as np
+import pairing_cases
 import pytest
 import tensorflow as tf
 from golden import COMPLEXES_FOLDER, GOLDEN_FOLDER, ComplexCase, cases, flatten
 
 from records import chemistry
 from tffold import metrics
+from tffold.data import keys, msa, rows
 from tffold.geometry import atoms, distances, frames, torsions
 from tffold.geometry.rigid import from_tensor_7
 from tffold.losses.fape import backbone_fape
@@ -41,20 +43,74 @@ ROUNDING, ALIGNED_ERROR = {"losses": 2e-3, "gradients": 4e-3}, "predicted_aligne
 BFLOAT16 = {"outputs": 0.2, "losses": 0.05, "total": 0.02}
 
 
-def chosen_cases(config):
+def chosen_folders(config):
     folder = config.getoption("--golden")
-    folders = [Path(folder)] if folder else [GOLDEN_FOLDER, COMPLEXES_FOLDER]
-    return [case for folder in folders for case in cases(folder)]
+    return [Path(folder)] if folder else [GOLDEN_FOLDER, COMPLEXES_FOLDER]
+
+
+def chosen_cases(config):
+    return [case for folder in chosen_folders(config) for case in cases(folder)]
+
+
+def chosen_pairings(config):
+    return [path for folder in chosen_folders(config) for path in pairing_cases.paths(folder)]
 
 
 def pytest_generate_tests(metafunc):
     if "case" in metafunc.fixturenames:
         found = chosen_cases(metafunc.config)
         metafunc.parametrize("case", found, ids=lambda case: case.name, scope="module")
+    if "pairing" in metafunc.fixturenames:
+        found = chosen_pairings(metafunc.config)
+        metafunc.parametrize("pairing", found, ids=lambda path: path.stem)
 
 
 def test_the_folder_holds_cases(request):
-    assert chosen_cases(request.config)
+    assert chosen_cases(request.config) or chosen_pairings(request.config)
+
+
+def test_pairing(pairing):
+    """Alignments of chains become one alignment, row by row DeepMind's."""
+    pairing_cases.PairingCase(pairing).check()
+
+
+def test_sampled_rows(case):
+    """From the merged alignment and DeepMind's noise: order, masks and letters, exactly."""
+    if not isinstance(case, ComplexCase):
+        pytest.skip("monomers' rows are drawn before the network sees them")
+    drawn = {name: tf.constant(array) for name, array in case.arrays("sampled").items()}
+    raw, recipe = case.sampling()
+
+    class Stored:
+        def __init__(self, cycle):
+            self._cycle = cycle
+
+        def of_rows(self, _):
+            return drawn["order_gumbel"][self._cycle]
+
+        def of_cells(self, _):
+            return drawn["mask_uniform"][self._cycle]
+
+        def of_letters(self, cells):
+            return tf.gather_nd(drawn["bert_gumbel"][self._cycle], cells)
+
+    graph = tf.function(
+        lambda raw: rows.msa_part(raw, keys.key(0, 0), recipe, raw["aatype"].shape[0], Stored),
+        autograph=False,
+    )
+    made = {name: value.numpy() for name, value in graph(raw).items()}
+    for cycle, order in enumerate(drawn["row_order"].numpy()):
+        found = msa.noisy_order(raw["cluster_bias_mask"], drawn["order_gumbel"][cycle])
+        np.testing.assert_array_equal(found, order)
+    for name in ("true_msa", "msa_mask", "extra_msa", "extra_msa_mask", "bert_mask"):
+        np.testing.assert_array_equal(made[name], drawn[name], err_msg=name)
+    np.testing.assert_array_equal(made["msa_feat"][..., :23].argmax(-1), drawn["msa"])
+    np.testing.assert_allclose(made["msa_feat"], drawn["msa_feat"], rtol=0, atol=1e-6)
+    deletions = drawn["extra_deletion_matrix"].numpy()
+    np.testing.assert_array_equal(made["extra_has_deletion"], np.clip(deletions, 0.0, 1.0))
+    np.testing.assert_allclose(
+        made["extra_deletion_value"], np.arctan(deletions / 3.0) * (2.0 / np.pi), atol=1e-6
+    )
 
 
 class Run:

@@ -141,3 +141,56 @@ def test_profiles_sum_to_one():
         num_res=11,
     )
     np.testing.assert_allclose(profile.numpy().sum(axis=-1), 1.0, rtol=1e-5)
+
+
+def _shared_by_definition(centres, centre_deletions, rows, row_deletions):
+    """DeepMind's sums of one-hot products, a softmax of a thousand times the agreement."""
+    num_res = centres.shape[1]
+    agreement = ((rows[:, None] == centres[None]) & (centres[None] < 21)).sum(-1)
+    share = (agreement == agreement.max(1, keepdims=True)).astype(float)
+    share *= num_res / share.sum(1, keepdims=True)
+    size = 1.0 + share.sum(0)
+    letters = np.eye(23)
+    profile = letters[centres] + np.einsum("ns,nrc->src", share, letters[rows])
+    deleted = centre_deletions + share.T @ row_deletions
+    return profile / size[:, None, None], deleted / size[:, None]
+
+
+@pytest.mark.parametrize("size", [(1, 5, 7), (2, 1, 1), (9, 40, 33), (20, 513, 12), (12, 30, 40)])
+@pytest.mark.parametrize("num_letters", [2, 22])
+def test_shared_rows_by_definition(size, num_letters):
+    """Few letters make many ties; some rows are gaps, which all centres share."""
+    num_centres, num_rows, num_res = size
+    rng = np.random.default_rng([num_centres, num_letters])
+    centres = rng.integers(0, num_letters, (num_centres, num_res)).astype(np.uint8)
+    rows = rng.integers(0, num_letters, (num_rows, num_res)).astype(np.uint8)
+    centres[rng.random(centres.shape) < 0.2] = 22
+    rows[rng.random(rows.shape) < 0.2] = 21
+    rows[rng.random(num_rows) < 0.2] = 21
+    deletions = [rng.integers(0, 99, x.shape).astype(np.uint8) for x in (centres, rows)]
+    graph = tf.function(clusters.summarize_shared, autograph=False)
+    found = graph(
+        *map(tf.constant, (centres, deletions[0], rows, deletions[1])),
+        num_centres=num_centres,
+        num_res=num_res + 3,
+    )
+    wanted = _shared_by_definition(centres, deletions[0], rows, deletions[1])
+    for got, want in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(got[:, :num_res], want, rtol=1e-5, atol=1e-6)
+        assert not got[:, num_res:].numpy().any()
+
+
+def test_shared_rows_of_few_centres():
+    """There are no rows where a centre is missing; the missing one has no letters."""
+    profile, mean = clusters.summarize_shared(
+        tf.constant([[3, 22]], tf.uint8),
+        tf.constant([[0, 4]], tf.uint8),
+        tf.zeros([0, 2], tf.uint8),
+        tf.zeros([0, 2], tf.uint8),
+        num_centres=2,
+        num_res=2,
+    )
+    expected = np.zeros((2, 2, 23))
+    expected[0, 0, 3] = expected[0, 1, 22] = 1.0
+    np.testing.assert_array_equal(profile, expected)
+    np.testing.assert_array_equal(mean, [[0, 4], [0, 0]])

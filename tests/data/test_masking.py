@@ -108,3 +108,36 @@ def test_gaps_are_masked_like_letters():
         centres, centres, keys.key(0, 0), 0, fraction=0.15, replacement=REPLACEMENT
     )
     _close(chosen.numpy().sum(), 10_000, 0.15)
+
+
+def test_column_profile_is_the_column_mean():
+    rows = np.array([[0, 21], [0, 5], [3, 21], [0, 21]], np.uint8)
+    profile = masking.column_profile(tf.constant(rows)).numpy()
+    np.testing.assert_array_equal(profile[:, :22], masking.hhblits_profile(rows))
+    assert profile.shape == (2, 23)
+
+
+def test_noise_chooses_with_the_probabilities_of_the_monomer():
+    """40,000 cells of letter 3 in columns that are of X and gaps alone."""
+    centres = tf.fill([200, 200], tf.constant(3, tf.uint8))
+    cells = tf.cast(tf.where(centres == 3), tf.int32)
+    profile = np.zeros((200, 23), np.float32)
+    profile[:, 20], profile[:, 21] = 0.25, 0.75
+    noise = keys.gumbel([40_000, 23], keys.key(0, 0), keys.Draw.LETTER_NOISE, 0)
+    new = masking.replace_by_noise(centres, cells, tf.constant(profile), noise, REPLACEMENT)
+    counts = np.bincount(new.numpy().ravel(), minlength=23)
+    _close(counts[22], 40_000, 0.7)
+    _close(counts[20], 40_000, 0.025)
+    _close(counts[21], 40_000, 0.075)
+    _close(counts[3], 40_000, 0.1 + 0.005)
+    _close(counts[0], 40_000, 0.005)
+
+
+def test_noise_replaces_chosen_cells_alone():
+    centres = tf.constant([[1, 2, 21], [4, 5, 6]], tf.uint8)
+    noise = np.zeros((2, 23), np.float32)
+    noise[0, 7] = noise[1, 0] = 1000.0
+    cells = tf.constant([[0, 2], [1, 1]])
+    profile = tf.zeros([3, 23])
+    new = masking.replace_by_noise(centres, cells, profile, tf.constant(noise), REPLACEMENT)
+    assert new.numpy().tolist() == [[1, 2, 7], [4, 0, 6]]

@@ -109,3 +109,23 @@ def test_centres_and_rest_part_the_rows():
 def test_fewer_rows_than_centres():
     centres, rest = msa.choose_centres(tf.range(3), keys.key(0, 0), 0, num_centres=8)
     assert sorted(centres.numpy()) == [0, 1, 2] and rest.shape == (0,)
+
+
+def test_rows_of_complexes_by_hand():
+    """Biased rows first, each part by its noise; among equals the first."""
+    order = msa.noisy_order(
+        tf.constant([0.0, 1.0, 0.0, 0.0, 1.0]), tf.constant([3.0, -1.0, 5.0, 3.0, 2.0])
+    )
+    assert order.numpy().tolist() == [4, 1, 2, 0, 3]
+
+
+def test_rows_of_complexes_are_a_uniform_choice():
+    bias = tf.one_hot(0, 20)
+    second = np.zeros(20)
+    for order in _draws(
+        lambda key: msa.noisy_order(bias, keys.gumbel([20], key, keys.Draw.ROW_NOISE, 0)), 1500
+    ):
+        order = order.numpy().tolist()
+        assert order[0] == 0 and sorted(order) == list(range(20))
+        second[order[1]] += 1
+    np.testing.assert_allclose(second[1:] / 1500, 1 / 19, atol=0.03)

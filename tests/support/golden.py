@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ from structures import labels
 
 from tffold.config import Config
 from tffold.config_file import load_config
+from tffold.data.inputs import restype_to_hhblits
+from tffold.data.recipe import Recipe
 from tffold.geometry import atoms
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -118,6 +121,27 @@ class ComplexCase(Case):
         batch["extra_has_deletion"] = np.clip(deleted, 0.0, 1.0)
         batch["extra_deletion_value"] = (np.arctan(deleted / 3.0) * (2.0 / np.pi)).astype("float32")
         return batch
+
+    def sampling(self) -> tuple[dict[str, np.ndarray], Recipe]:
+        """The merged alignment as the pipeline has it before its passes, and what to make of it."""
+        raw, drawn = self.arrays("batch"), self.arrays("sampled")
+        assert raw["msa_mask"].all() and raw["seq_mask"].all(), "padding is not what we sample"
+        merged = {
+            "msa": restype_to_hhblits(raw["msa"].astype(np.uint8)).numpy(),
+            "deletion_matrix": raw["deletion_matrix"].astype(np.uint8),
+            "bert_cells": raw["bert_mask"].astype(np.uint8),
+            "cluster_bias_mask": raw["cluster_bias_mask"],
+            "aatype": raw["aatype"],
+        }
+        passes, centres = drawn["msa"].shape[:2]
+        data = self.config().data
+        recipe = replace(
+            Recipe.inference(data, passes - 1, labels=True),
+            num_centres=centres,
+            num_extra=drawn["extra_msa"].shape[1],
+            num_chains=int(raw["asym_id"].max()),
+        )
+        return merged, recipe
 
     def config(self, bfloat16: bool = False) -> Config:
         """The case's preset, its losses as DeepMind's published code has them."""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from records.chains import species_key
+from records.chains import Assembly, species_key
 from tffold.data import pairing
 from tffold.data.inputs import hhblits_to_restype
 from tffold.data.pairing import Alignments, merge_alignments
@@ -121,3 +121,28 @@ class PairingCase:
         np.testing.assert_array_equal(made["bert_cells"], self.out("bert_mask"))
         np.testing.assert_array_equal(made["cluster_bias_mask"], self.out("cluster_bias_mask"))
         assert self.out("msa_mask").all()
+
+
+def flat_assembly(assembly: Assembly) -> dict[str, Any]:
+    """An assembly as ``pairing.merge_assembly`` reads it, with all its residues in the crop."""
+    entities = assembly.entities
+    uniprot = [one.get("uniprot_msa", one["msa"][:0]) for one in entities]
+    hit_deletions = [one.get("uniprot_deletion_matrix", one["msa"][:0]) for one in entities]
+    msa = alignments([e["msa"] for e in entities], [e["deletion_matrix"] for e in entities])
+    hits = alignments(uniprot, hit_deletions)
+    species = [np.asarray(one.get("uniprot_species", ()), np.int64) for one in entities]
+    ids = {name: tf.constant(value) for name, value in assembly.residue_chains().items()}
+    aatype = [entities[entity - 1]["aatype"] for entity in assembly.entity_id]
+    return {
+        **dict(zip(("msa", "deletion_matrix", "entity_num_msa"), msa, strict=True)),
+        "uniprot_msa": hits.msa,
+        "uniprot_deletion_matrix": hits.deletions,
+        "entity_num_uniprot": hits.num_rows,
+        "uniprot_species": tf.constant(np.concatenate(species)),
+        "entity_num_res": tf.constant([len(one["aatype"]) for one in entities]),
+        "chain_entity": tf.constant(assembly.entity_id),
+        "residue_index": tf.constant(assembly.features["residue_index"]),
+        "is_distillation": tf.constant(0, tf.uint8),
+        "aatype": tf.constant(np.concatenate(aatype)),
+        **ids,
+    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,24 @@ _NOBODY = np.uint8(255)
 
 
 def assign(centres: Tensor, rows: Tensor, *, num_centres: int) -> Tensor:
-    """The centre that each row agrees with in most columns; the first of equals.
+    """The centre that each row agrees with in most columns; the first of equals: [n] int32."""
+    order = tf.range(num_centres - 1, -1, -1)[:, None]
+
+    def first_best(count: Tensor) -> Tensor:
+        # One number for count and centre: of equal counts the first centre's is the largest.
+        return num_centres - 1 - tf.reduce_max(count * num_centres + order, axis=0) % num_centres
+
+    return _in_blocks(centres, rows, num_centres, first_best, tf.TensorSpec([_ROWS], tf.int32))
+
+
+def _in_blocks(
+    centres: Tensor,
+    rows: Tensor,
+    num_centres: int,
+    choose: Callable[[Tensor], Tensor],
+    chosen: tf.TensorSpec,
+) -> Tensor:
+    """What ``choose`` makes of the agreement [S, r] int32 of all centres with r rows, for all rows.
 
     Agreement counts the columns with the same letter, gaps and masked cells
     excepted: what the product of one-hot encodings gives, without the product.
@@ -27,9 +45,10 @@ def assign(centres: Tensor, rows: Tensor, *, num_centres: int) -> Tensor:
 
     Args:
         centres: [S', R] uint8 in 0..22, masked; rows: [n, R] uint8 in 0..21.
-        num_centres: S >= S'.
+        num_centres: S >= S'; with those that are missing nothing agrees.
+        chosen: the result's shape for one block, [r, ...].
 
-    Returns: [n] int32.
+    Returns: [n, ...].
     """
     num_rows, num_res = tf.shape(rows)[0], tf.shape(rows)[1]
     # Gaps and masked cells become a letter that no row has, and so do missing centres and columns.
@@ -42,21 +61,19 @@ def assign(centres: Tensor, rows: Tensor, *, num_centres: int) -> Tensor:
     # [m * r, K * c] -> [m, r, K, c] -> [m, K, c, r]
     rows = tf.reshape(rows, [-1, _ROWS, tf.shape(known)[0], _COLUMNS])
     rows = tf.transpose(rows, [0, 2, 3, 1])
-    order = tf.range(num_centres - 1, -1, -1)[:, None]
 
-    def best(block: Tensor) -> Tensor:
-        """[K, c, r] -> [r]"""
+    def of_block(block: Tensor) -> Tensor:
+        """[K, c, r] -> [r, ...]"""
         agreements = tf.map_fn(
             lambda x: _agreements(tf.ensure_shape(x[0], [_COLUMNS, num_centres]), x[1]),
             (known, tf.ensure_shape(block, [None, _COLUMNS, _ROWS])),
             fn_output_signature=tf.TensorSpec([num_centres, _ROWS], tf.uint8),
         )
-        count = tf.reduce_sum(tf.cast(agreements, tf.int32), axis=0)
-        # One number for count and centre: of equal counts the first centre's is the largest.
-        return num_centres - 1 - tf.reduce_max(count * num_centres + order, axis=0) % num_centres
+        return choose(tf.reduce_sum(tf.cast(agreements, tf.int32), axis=0))
 
-    assignment = tf.map_fn(best, rows, fn_output_signature=tf.TensorSpec([_ROWS], tf.int32))
-    return tf.reshape(assignment, [-1])[:num_rows]
+    blocks = tf.map_fn(of_block, rows, fn_output_signature=chosen)
+    # [m, r, ...] -> [m * r, ...]
+    return tf.reshape(blocks, [-1, *chosen.shape[1:]])[:num_rows]
 
 
 @tf.function(jit_compile=True, autograph=False)
@@ -90,15 +107,8 @@ def summarize(
     Returns: ``cluster_profile`` [S, R, 23] and ``cluster_deletion_mean`` [S, R] float32.
     """
     members = tf.concat([tf.range(tf.shape(centres)[0]), assignment], axis=0)
-    letters = tf.concat([centres, rows], axis=0)
     deletions = tf.concat([centre_deletions, row_deletions], axis=0)
-    # A histogram for each residue: one that is small enough to stay in the cache.
-    cell = members[None, :] * NUM_LETTERS + tf.cast(tf.transpose(letters), tf.int32)
-    counts = tf.raw_ops.DenseBincount(
-        input=cell, size=num_centres * NUM_LETTERS, weights=tf.zeros([0]), binary_output=False
-    )
-    # [R', S * 23] -> [R', S, 23] -> [S, R', 23]
-    counts = tf.transpose(tf.reshape(counts, [-1, num_centres, NUM_LETTERS]), [1, 0, 2])
+    counts = _letter_counts(tf.concat([centres, rows], axis=0), members, num_centres)
     total = tf.math.unsorted_segment_sum(tf.cast(deletions, tf.float32), members, num_centres)
     # DeepMind's guard against empty clusters, kept for equal numbers.
     size = 1e-6 + tf.math.bincount(
@@ -107,3 +117,89 @@ def summarize(
     missing = [[0, 0], [0, num_res - tf.shape(centres)[1]]]
     profile = tf.pad(counts / size[:, None, None], [*missing, [0, 0]])
     return profile, tf.pad(total / size[:, None], missing)
+
+
+def _letter_counts(letters: Tensor, members: Tensor, num_clusters: Tensor | int) -> Tensor:
+    """How often each letter stands in a cluster's rows [n, R']: [clusters, R', 23] float32."""
+    # A histogram for each residue: one that is small enough to stay in the cache.
+    cell = members[None, :] * NUM_LETTERS + tf.cast(tf.transpose(letters), tf.int32)
+    counts = tf.raw_ops.DenseBincount(
+        input=cell, size=num_clusters * NUM_LETTERS, weights=tf.zeros([0]), binary_output=False
+    )
+    # [R', S * 23] -> [R', S, 23] -> [S, R', 23]
+    return tf.transpose(tf.reshape(counts, [-1, num_clusters, NUM_LETTERS]), [1, 0, 2])
+
+
+def summarize_shared(
+    centres: Tensor,
+    centre_deletions: Tensor,
+    rows: Tensor,
+    row_deletions: Tensor,
+    *,
+    num_centres: int,
+    num_res: Tensor | int,
+) -> tuple[Tensor, Tensor]:
+    """``summarize`` as AlphaFold-Multimer does it: rows are shared among their nearest centres.
+
+    A row counts R' times in all (DeepMind's code weights it by its residues), split evenly
+    among the centres with which it agrees in most columns; a centre counts once.
+
+    Args:
+        centres, centre_deletions: [S', R'] uint8, the centres masked; rows, row_deletions:
+            [n, R'] uint8, none unless S' = S.
+
+    Returns: ``cluster_profile`` [S, R, 23] and ``cluster_deletion_mean`` [S, R] float32.
+    """
+
+    def nearest(count: Tensor) -> Tensor:
+        """The first nearest centre, and how many are as near: [r, 2]."""
+        best = tf.reduce_max(count, axis=0)
+        equals = tf.reduce_sum(tf.cast(count == best, tf.int32), axis=0)
+        return tf.stack([tf.argmax(count, axis=0, output_type=tf.int32), equals], axis=1)
+
+    def equals(count: Tensor) -> Tensor:
+        """Which centres are nearest: [r, S]."""
+        return tf.transpose(count == tf.reduce_max(count, axis=0))
+
+    block = tf.TensorSpec([_ROWS, 2], tf.int32)
+    first, ties = tf.unstack(_in_blocks(centres, rows, num_centres, nearest, block), axis=1)
+    # Two clusters more: of rows that all centres share, like those without letters, and of
+    # rows that some share.
+    everybody, some = num_centres, num_centres + 1
+    members = tf.where(ties == 1, first, tf.where(ties == num_centres, everybody, some))
+    counts = _letter_counts(rows, members, num_centres + 2)
+    deleted = tf.cast(row_deletions, tf.float32)
+    deletions = tf.math.unsorted_segment_sum(deleted, members, num_centres + 2)
+    size = tf.math.bincount(
+        members, minlength=num_centres + 2, maxlength=num_centres + 2, dtype=tf.float32
+    )
+
+    shared = tf.where(members == some)[:, 0]
+    letters, length = tf.gather(rows, shared), tf.shape(rows)[1]
+    block = tf.TensorSpec([_ROWS, num_centres], tf.bool)
+    share = tf.cast(_in_blocks(centres, letters, num_centres, equals, block), tf.float32)
+    share /= tf.cast(tf.gather(ties, shared), tf.float32)[:, None]
+    # A row is a line of R' ones among R' * 23 columns.
+    column = tf.range(length) * NUM_LETTERS + tf.cast(letters, tf.int32)
+    line = tf.zeros_like(column) + tf.range(tf.size(shared))[:, None]
+    places = tf.cast(tf.reshape(tf.stack([line, column], axis=2), [-1, 2]), tf.int64)
+    width = tf.cast(tf.stack([tf.size(shared), length * NUM_LETTERS]), tf.int64)
+    one_hot = tf.SparseTensor(places, tf.ones(tf.shape(places)[:1]), width)
+    shared_counts = tf.sparse.sparse_dense_matmul(one_hot, share, adjoint_a=True)
+    # [R' * 23, S] -> [S, R', 23]
+    shared_counts = tf.reshape(tf.transpose(shared_counts), [num_centres, length, NUM_LETTERS])
+    shared_deletions = tf.matmul(share, tf.gather(deleted, shared), transpose_a=True)
+
+    def total(own: Tensor, of_rows: Tensor, of_shared: Tensor) -> Tensor:
+        own = tf.pad(own, [[0, num_centres - tf.shape(own)[0]]] + [[0, 0]] * (len(own.shape) - 1))
+        of_rows = of_rows[:num_centres] + of_rows[everybody] / num_centres + of_shared
+        return own + tf.cast(length, tf.float32) * of_rows
+
+    size = total(tf.ones(tf.shape(centres)[:1]), size, tf.reduce_sum(share, axis=0))
+    # A centre that is missing has no rows either.
+    size = tf.maximum(size, 1.0)
+    counts = total(tf.one_hot(tf.cast(centres, tf.int32), NUM_LETTERS), counts, shared_counts)
+    deletions = total(tf.cast(centre_deletions, tf.float32), deletions, shared_deletions)
+    missing = [[0, 0], [0, num_res - length]]
+    profile = tf.pad(counts / size[:, None, None], [*missing, [0, 0]])
+    return profile, tf.pad(deletions / size[:, None], missing)

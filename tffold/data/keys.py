@@ -43,6 +43,8 @@ class Draw(enum.IntEnum):
     REPLACEMENT = 10
     UNIFORM_LETTER = 11
     PROFILE_ROW = 12
+    ROW_NOISE = 20
+    LETTER_NOISE = 21
 
 
 def _product(a: Tensor, b: int) -> tuple[Tensor, Tensor]:
@@ -124,6 +126,12 @@ def integers(shape: Any, key: Tensor, draw: Draw, cycle: Tensor | int, below: Te
         dtype=tf.int32,
         alg="philox",
     )
+
+
+def gumbel(shape: Any, key: Tensor, draw: Draw, cycle: Tensor | int) -> Tensor:
+    """Gumbel noise: the item with the largest log probability + noise is a draw of the items."""
+    small = 1e-6  # DeepMind's guard against log(0)
+    return -tf.math.log(-tf.math.log(uniform(shape, key, draw, cycle) + small) + small)
 
 
 def permutation(size: Tensor, key: Tensor, draw: Draw, cycle: Tensor | int) -> Tensor:

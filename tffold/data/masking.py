@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from records.chemistry import MSA_MASK_INDEX
 from tffold.data import keys
+from tffold.data.clusters import NUM_LETTERS
 from tffold.data.inputs import hhblits_to_restype
 from tffold.data.keys import Draw
 
@@ -36,6 +37,42 @@ def hhblits_profile(msa: np.ndarray) -> np.ndarray:
     counts = np.bincount(cells.ravel(), minlength=num_res * 22)
     # [R * 22] -> [R, 22]
     return (counts.reshape(num_res, 22) / num_rows).astype(np.float32)
+
+
+def column_profile(msa: Tensor) -> Tensor:
+    """Share of each of the 23 letters in every column of an alignment: [N, R] uint8 -> [R, 23]."""
+    cells = tf.cast(tf.transpose(msa), tf.int32)
+    counts = tf.raw_ops.DenseBincount(
+        input=cells, size=NUM_LETTERS, weights=tf.zeros([0]), binary_output=False
+    )
+    return counts / tf.cast(tf.shape(msa)[0], tf.float32)
+
+
+def replace_by_noise(
+    centres: Tensor,
+    cells: Tensor,
+    profile: Tensor,
+    noise: Tensor,
+    replacement: Replacement,
+) -> Tensor:
+    """What chosen cells become in a complex (DeepMind's ``make_masked_msa``): [S, R] uint8.
+
+    The letter with the largest log probability + Gumbel noise, each of 23, with the mask
+    token's probability what ``replacement`` leaves.  It is the rule of ``mask_centres``, with
+    other draws, but that DeepMind adds 10^-6 to each letter's probability.
+
+    Args:
+        centres: [S, R] uint8 in 0..21; cells: [n, 2] int32, the chosen ones;
+        profile: [R, 23], in the centres' order of letters; noise: [n, 23].
+    """
+    uniform = np.zeros(NUM_LETTERS, np.float32)
+    uniform[:_NUM_AMINO_ACIDS] = replacement.uniform / _NUM_AMINO_ACIDS
+    uniform[MSA_MASK_INDEX] = 1.0 - sum(replacement)
+    same = tf.one_hot(tf.cast(tf.gather_nd(centres, cells), tf.int32), NUM_LETTERS)
+    of_column = tf.gather(profile, cells[:, 1])
+    probability = uniform + replacement.profile * of_column + replacement.same * same
+    new = tf.argmax(tf.math.log(probability + 1e-6) + noise, axis=1)
+    return tf.tensor_scatter_nd_update(centres, cells, tf.cast(new, tf.uint8))
 
 
 def mask_centres(

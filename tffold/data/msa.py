@@ -68,3 +68,15 @@ def choose_centres(
     order = keys.permutation(tf.size(rows) - 1, key, Draw.ROWS, cycle)
     shuffled = tf.concat([rows[:1], tf.gather(rows[1:], order)], axis=0)
     return shuffled[:num_centres], shuffled[num_centres:]
+
+
+def noisy_order(bias: Tensor, noise: Tensor) -> Tensor:
+    """The rows of a complex in the order in which they are taken (DeepMind's ``sample_msa``).
+
+    In descending order of 10^6 x bias + noise: rows with a bias of 1 first, both parts in
+    random order.  The first S are cluster centres, the next E extra rows.
+
+    Args:
+        bias: [N] float32, 0 or 1; noise: [N] float32, Gumbel's.
+    """
+    return tf.argsort(1e6 * bias + noise, direction="DESCENDING", stable=True)

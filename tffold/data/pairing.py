@@ -11,7 +11,7 @@ crop alone are taken.  Nothing here is random.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -270,3 +270,24 @@ def merge_alignments(
         "cluster_bias_mask": tf.one_hot(0, num_paired + num_unpaired),
         "num_paired": num_paired,
     }
+
+
+def merge_assembly(raw: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What ``rows.msa_part`` reads of an assembly's crop: see ``merge_alignments``.
+
+    Args:
+        raw: a read assembly: ``msa``, ``uniprot_msa`` and their deletions in flat arrays,
+            ``uniprot_species``, ``entity_num_msa``, ``entity_num_uniprot`` and
+            ``entity_num_res`` [E], ``chain_entity`` [C] from 1; of the crop's residues
+            ``entity_id`` [R] from 1 and ``residue_index`` [R].
+    """
+    num_res = raw["entity_num_res"]
+    return merge_alignments(
+        Alignments(raw["msa"], raw["deletion_matrix"], raw["entity_num_msa"]),
+        Alignments(raw["uniprot_msa"], raw["uniprot_deletion_matrix"], raw["entity_num_uniprot"]),
+        raw["uniprot_species"],
+        num_res=num_res,
+        num_copies=tf.math.bincount(raw["chain_entity"] - 1, minlength=tf.size(num_res)),
+        entity=raw["entity_id"] - 1,
+        column=raw["residue_index"],
+    )

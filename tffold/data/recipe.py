@@ -34,6 +34,7 @@ class Recipe:
     mask_fraction: float
     replacement: Replacement
     min_confidence: float
+    num_chains: int = 0  # of an assembly; 0: single chains alone
     labels: bool = True
 
     @classmethod
@@ -77,6 +78,11 @@ class Recipe:
             else 0.0,
             labels=labels,
         )
+
+    @property
+    def complexes(self) -> bool:
+        """Whether the model knows chains: a monomer is an assembly of one, then."""
+        return self.num_chains > 0
 
     def features(self) -> dict[str, Feature]:
         """The rows of the feature table that the result carries."""
