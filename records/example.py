@@ -171,7 +171,9 @@ def encode(features: Assembly | Mapping[str, Any]) -> bytes:
     units = _units(dimensions)
     for name, feature in RECORD_FEATURES.items():
         values = assembly.entities if feature.per == ENTITY else (assembly.features,)
-        if feature.optional and not any(len(value.get(name, ())) for value in values):
+        # Where there are rows to pair they have all their features.
+        has_rows = NUM_UNIPROT in feature.shape and any(dimensions[f"{PER_ENTITY}{NUM_UNIPROT}"])
+        if feature.optional and not has_rows and not any(len(v.get(name, ())) for v in values):
             continue
         for value, unit in zip(values, units[feature.per], strict=True):
             sizes = feature.sizes(unit)

@@ -78,39 +78,45 @@ def test_sampled_rows(case):
     """From the merged alignment and DeepMind's noise: order, masks and letters, exactly."""
     if not isinstance(case, ComplexCase):
         pytest.skip("monomers' rows are drawn before the network sees them")
-    drawn = {name: tf.constant(array) for name, array in case.arrays("sampled").items()}
-    raw, recipe = case.sampling()
+    raw, drawn, recipe = case.sampling()
+    noise = {name: tf.constant(drawn[name]) for name in ("mask_uniform", "bert_gumbel")}
+    rows_noise = tf.constant(drawn["order_gumbel"])
 
     class Stored:
         def __init__(self, cycle):
             self._cycle = cycle
 
         def of_rows(self, _):
-            return drawn["order_gumbel"][self._cycle]
+            return rows_noise[self._cycle]
 
-        def of_cells(self, _):
-            return drawn["mask_uniform"][self._cycle]
+        def of_cells(self, shape):
+            return noise["mask_uniform"][self._cycle][: shape[0]]
 
         def of_letters(self, cells):
-            return tf.gather_nd(drawn["bert_gumbel"][self._cycle], cells)
+            return tf.gather_nd(noise["bert_gumbel"][self._cycle], cells)
 
     graph = tf.function(
         lambda raw: rows.msa_part(raw, keys.key(0, 0), recipe, raw["aatype"].shape[0], Stored),
         autograph=False,
     )
     made = {name: value.numpy() for name, value in graph(raw).items()}
-    for cycle, order in enumerate(drawn["row_order"].numpy()):
-        found = msa.noisy_order(raw["cluster_bias_mask"], drawn["order_gumbel"][cycle])
+    for cycle, order in enumerate(drawn["row_order"]):
+        found = msa.noisy_order(raw["cluster_bias_mask"], rows_noise[cycle])
         np.testing.assert_array_equal(found, order)
-    for name in ("true_msa", "msa_mask", "extra_msa", "extra_msa_mask", "bert_mask"):
-        np.testing.assert_array_equal(made[name], drawn[name], err_msg=name)
-    np.testing.assert_array_equal(made["msa_feat"][..., :23].argmax(-1), drawn["msa"])
-    np.testing.assert_allclose(made["msa_feat"], drawn["msa_feat"], rtol=0, atol=1e-6)
-    deletions = drawn["extra_deletion_matrix"].numpy()
+    np.testing.assert_array_equal(made["msa_mask"], drawn["msa_mask"])
+    np.testing.assert_array_equal(made["extra_msa_mask"], drawn["extra_msa_mask"])
+    # A row that is not there has no letters.
+    there, extra = made["msa_mask"], made["extra_msa_mask"]
+    for name, mask in (("true_msa", there), ("bert_mask", there), ("extra_msa", extra)):
+        np.testing.assert_array_equal(made[name] * mask, drawn[name] * mask, err_msg=name)
+    shown = made["msa_feat"][..., :23].argmax(-1)
+    np.testing.assert_array_equal(shown * there, drawn["msa"] * there)
+    wanted = drawn["msa_feat"] * there[..., None]
+    np.testing.assert_allclose(made["msa_feat"] * there[..., None], wanted, rtol=0, atol=1e-6)
+    deletions = drawn["extra_deletion_matrix"] * extra
     np.testing.assert_array_equal(made["extra_has_deletion"], np.clip(deletions, 0.0, 1.0))
-    np.testing.assert_allclose(
-        made["extra_deletion_value"], np.arctan(deletions / 3.0) * (2.0 / np.pi), atol=1e-6
-    )
+    values = np.arctan(deletions / 3.0) * (2.0 / np.pi)
+    np.testing.assert_allclose(made["extra_deletion_value"], values, atol=1e-6)
 
 
 class Run:

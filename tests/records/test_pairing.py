@@ -5,12 +5,13 @@ import shutil
 
 import numpy as np
 import pytest
-from conversions import DEMO, convert, entry_of, manifest
-from synthetic import data_of
+from conversions import DEMO, PEPTIDE, PROTEASE, convert, manifest, uniprot_search
+from synthetic import assembly, data_of
 
 from records import example, shards
 from records.chains import species_key, species_name
 from records.errors import InputError
+from records.message import Example
 from records.msa import encode
 from records.pairing import part_of, read_pairs, species_of
 
@@ -91,35 +92,24 @@ def test_alignments_over_several_chains_that_cannot_be(data, words):
         part_of(data, "EF", "f")
 
 
-U, P = (entry_of("4zhl").chain(name).sequence for name in "UP")
-PEPTIDE = f">query\n{P}\n>sp|P1|X_HUMAN\n{P[:-1]}A\n>sp|P2|X_PAPCY\nA{P[1:]}\n"
-
-
-def uniprot_search(folder):
-    """One folder for each chain; what was found for the protease serves as UniProt's hits."""
-    for name in ("4zhl_U", "4zhl_P"):
-        (folder / name).mkdir(parents=True)
-    found = DEMO / "alignments" / "4zhl_U" / "uniref90_hits.sto.gz"
-    shutil.copy(found, folder / "4zhl_U" / "uniref90_hits.sto.gz")
-    shutil.copy(found, folder / "4zhl_U" / "uniprot_hits.sto.gz")
-    (folder / "4zhl_P" / "mgnify_hits.a3m").write_text(f">query\n{P}\n")
-    (folder / "4zhl_P" / "uniprot_hits.a3m").write_text(PEPTIDE)
-
-
 def multimer_output(folder):
     uniprot_search(folder / "by_chain")
     (folder / "4zhl" / "msas").mkdir(parents=True)
     shutil.move(folder / "by_chain" / "4zhl_U", folder / "4zhl" / "msas" / "A")
     shutil.move(folder / "by_chain" / "4zhl_P", folder / "4zhl" / "msas" / "B")
     (folder / "by_chain").rmdir()
-    table = {letter: {"sequence": of, "description": "x"} for letter, of in (("A", U), ("B", P))}
+    table = {
+        letter: {"sequence": of, "description": "x"}
+        for letter, of in (("A", PROTEASE), ("B", PEPTIDE))
+    }
     (folder / "4zhl" / "msas" / "chain_id_map.json").write_text(json.dumps(table))
 
 
 def colabfold(folder):
     folder.mkdir()
-    rows = [f">101\t102\n{U}{P}", f">a\tb\n{U[:-1]}A{P[:-1]}A", f">c\n{U[:-1]}C{'-' * len(P)}"]
-    (folder / "4ZHL.a3m").write_text("\n".join([f"#{len(U)},{len(P)}\t1,1", *rows]) + "\n")
+    u, p = PROTEASE, PEPTIDE
+    rows = [f">101\t102\n{u}{p}", f">a\tb\n{u[:-1]}A{p[:-1]}A", f">c\n{u[:-1]}C{'-' * len(p)}"]
+    (folder / "4ZHL.a3m").write_text("\n".join([f"#{len(u)},{len(p)}\t1,1", *rows]) + "\n")
 
 
 @pytest.mark.parametrize("layout", [uniprot_search, multimer_output, colabfold])
@@ -179,3 +169,22 @@ def test_maps_of_chains_that_do_not_serve(text, words, tmp_path):
     )  # fmt: skip
     reason = manifest(output)["4zhl"]["reason"]
     assert "chain_id_map.json" in reason and words in reason
+
+
+@pytest.mark.parametrize("name", ["uniprot_species", "uniprot_deletion_matrix"])
+def test_rows_to_pair_of_unequal_number_are_not_written(name):
+    complex_ = assembly((1, 2))
+    complex_.entities[0][name] = complex_.entities[0][name][:-1]
+    with pytest.raises(InputError, match=f"1cpx: feature {name} has shape .5"):
+        example.encode(complex_)
+
+
+def test_rows_without_species_are_of_unknown_ones():
+    complex_ = assembly((1, 2))
+    del complex_.entities[0]["uniprot_species"]
+    data = example.encode(complex_)
+    found = example.decode_assembly(data)
+    assert found.entities[0]["uniprot_species"].tolist() == [0] * 6
+    # One array for each entity, as for the rows themselves.
+    stored = Example.FromString(data).features.feature
+    assert len(stored["uniprot_species"].bytes_list.value) == 2

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -66,3 +67,19 @@ def entry_of(name, *changes):
         assert text.count(old) == 1, old
         text = text.replace(old, new)
     return Entry(Path(f"{name}.cif"), text.encode("latin-1"))
+
+
+# Sequences of 4zhl: a protease and the peptide that is bound to it.
+PROTEASE, PEPTIDE = (entry_of("4zhl").chain(name).sequence for name in "UP")
+_FOUND = f">query\n{PEPTIDE}\n>sp|P1|X_HUMAN\n{PEPTIDE[:-1]}A\n>sp|P2|X_PAPCY\nA{PEPTIDE[1:]}\n"
+
+
+def uniprot_search(folder):
+    """One folder for each chain; what was found for the protease serves as UniProt's hits."""
+    for name in ("4zhl_U", "4zhl_P"):
+        (folder / name).mkdir(parents=True)
+    found = DEMO / "alignments" / "4zhl_U" / "uniref90_hits.sto.gz"
+    shutil.copy(found, folder / "4zhl_U" / "uniref90_hits.sto.gz")
+    shutil.copy(found, folder / "4zhl_U" / "uniprot_hits.sto.gz")
+    (folder / "4zhl_P" / "mgnify_hits.a3m").write_text(f">query\n{PEPTIDE}\n")
+    (folder / "4zhl_P" / "uniprot_hits.a3m").write_text(_FOUND)

@@ -122,26 +122,39 @@ class ComplexCase(Case):
         batch["extra_deletion_value"] = (np.arctan(deleted / 3.0) * (2.0 / np.pi)).astype("float32")
         return batch
 
-    def sampling(self) -> tuple[dict[str, np.ndarray], Recipe]:
-        """The merged alignment as the pipeline has it before its passes, and what to make of it."""
+    def sampling(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], Recipe]:
+        """The merged alignment as the pipeline has it before its passes, without padding; what
+        was drawn, of the same rows and residues; and what to make of it."""
         raw, drawn = self.arrays("batch"), self.arrays("sampled")
-        assert raw["msa_mask"].all() and raw["seq_mask"].all(), "padding is not what we sample"
+        real = np.flatnonzero(raw["msa_mask"].any(1))
+        columns = np.flatnonzero(raw["seq_mask"])
+        assert raw["msa_mask"][np.ix_(real, columns)].all()
+        tables = {name: raw[name][np.ix_(real, columns)].astype(np.uint8) for name in (
+            "msa", "deletion_matrix", "bert_mask"
+        )}  # fmt: skip
         merged = {
-            "msa": restype_to_hhblits(raw["msa"].astype(np.uint8)).numpy(),
-            "deletion_matrix": raw["deletion_matrix"].astype(np.uint8),
-            "bert_cells": raw["bert_mask"].astype(np.uint8),
-            "cluster_bias_mask": raw["cluster_bias_mask"],
-            "aatype": raw["aatype"],
+            "msa": restype_to_hhblits(tables["msa"]).numpy(),
+            "deletion_matrix": tables["deletion_matrix"],
+            "bert_cells": tables["bert_mask"],
+            "cluster_bias_mask": raw["cluster_bias_mask"][real],
+            "aatype": raw["aatype"][columns],
         }
+        place = np.full(len(raw["msa"]), -1)
+        place[real] = np.arange(len(real))
+        order = place[drawn.pop("row_order")]
+        # [passes, N] -> [passes, real rows]
+        order = order[order >= 0].reshape(len(order), -1)
+        found = {"row_order": order, "order_gumbel": drawn.pop("order_gumbel")[:, real]}
+        by_column = (n for n, x in drawn.items() if x.ndim > 2)
+        found |= {name: drawn[name][:, :, columns] for name in by_column if name != "msa_profile"}
         passes, centres = drawn["msa"].shape[:2]
-        data = self.config().data
         recipe = replace(
-            Recipe.inference(data, passes - 1, labels=True),
+            Recipe.inference(self.config().data, passes - 1, labels=True),
             num_centres=centres,
             num_extra=drawn["extra_msa"].shape[1],
             num_chains=int(raw["asym_id"].max()),
         )
-        return merged, recipe
+        return merged, found, recipe
 
     def config(self, bfloat16: bool = False) -> Config:
         """The case's preset, its losses as DeepMind's published code has them."""

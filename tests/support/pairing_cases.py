@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from records.chains import Assembly, species_key
+from records.chemistry import GAP_INDEX as GAP
 from tffold.data import pairing
 from tffold.data.inputs import hhblits_to_restype
 from tffold.data.pairing import Alignments, merge_alignments
@@ -121,6 +122,75 @@ class PairingCase:
         np.testing.assert_array_equal(made["bert_cells"], self.out("bert_mask"))
         np.testing.assert_array_equal(made["cluster_bias_mask"], self.out("cluster_bias_mask"))
         assert self.out("msa_mask").all()
+
+
+def paired_by_definition(
+    entities: Sequence[dict[str, Any]], copies: Sequence[int]
+) -> tuple[list[list[int]], list[int]]:
+    """Rows of each chain, -1 where it has none; chain by chain, as DeepMind's code does it."""
+    chains = [e for e, count in enumerate(copies) for _ in range(count)]
+    everybody = sorted({s for one in entities for s in one["species"][1:]} - {0})
+    found = {len(chains): [[0] * len(chains)]}
+    for species in everybody:
+        own = []
+        for one in entities:
+            rows = [r for r in range(1, len(one["hits"])) if one["species"][r] == species]
+            same = (one["hits"] == one["msa"][0]).sum(1)
+            own.append(sorted(rows, key=lambda row, same=same: -same[row]))
+        present = [own[e] for e in chains if own[e]]
+        if len(present) > 1 and max(map(len, present)) <= pairing.MAX_OF_SPECIES:
+            for rank in range(min(map(len, present))):
+                pair = [own[e][rank] if own[e] else -1 for e in chains]
+                found.setdefault(len(present), []).append(pair)
+    order = []
+    for count in sorted(found, reverse=True):
+        order += sorted(found[count], key=lambda pair: abs(np.prod(pair)))
+    return order, chains
+
+
+def merged_by_definition(
+    entities: Sequence[dict[str, Any]], copies: Sequence[int]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+    """Rows, deletions and bert cells over all chains, and how many rows are paired."""
+    pairs, chains = paired_by_definition(entities, copies)
+    if len(entities) == 1:
+        pairs = []
+    starts = np.cumsum([0, *(entities[e]["msa"].shape[1] for e in chains)])
+    width = starts[-1]
+
+    def part(name, pair):
+        filling = GAP if name == "hits" else 0
+        one = [
+            np.full(entities[e]["msa"].shape[1], filling)
+            if row < 0
+            else entities[e]["msa"][0] if row == 0 and name == "hits"
+            else np.zeros(entities[e]["msa"].shape[1], int) if row == 0
+            else entities[e][name][row]
+            for e, row in zip(chains, pair, strict=True)
+        ]  # fmt: skip
+        return np.concatenate(one)
+
+    rows = [part("hits", p) for p in pairs[: pairing.MAX_PAIRED_ROWS]]
+    deletions = [part("hit_deletions", p) for p in pairs[: pairing.MAX_PAIRED_ROWS]]
+    cells = [np.ones(width) for _ in rows]
+    for e, one in enumerate(entities):
+        where = [c for c, of in enumerate(chains) if of == e]
+        used = {tuple(one["hits"][p[where[0]]]) for p in pairs if p[where[0]] > 0}
+        if pairs:
+            used.add(tuple(one["msa"][0]))
+        keep = [n for n, row in enumerate(one["msa"]) if tuple(row) not in used]
+        shown = [p[where[0]] for p in pairs[: pairing.MAX_PAIRED_ROWS]]
+        full = sum(r == 0 or (r > 0 and (one["hits"][r] != GAP).any()) for r in shown)
+        for n in keep[: pairing.MAX_ROWS - full]:
+            for name, filling, into in (("msa", GAP, rows), ("deletions", 0, deletions)):
+                row = np.full(width, filling)
+                for c in where:
+                    row[starts[c] : starts[c + 1]] = one[name][n]
+                into.append(row)
+            inside = np.zeros(width)
+            inside[starts[where[0]] : starts[where[-1] + 1]] = 1
+            cells.append(inside)
+    return np.array(rows), np.array(deletions), np.array(cells), len(pairs)
 
 
 def flat_assembly(assembly: Assembly) -> dict[str, Any]:
