@@ -2,6 +2,7 @@
 
     python benchmarks/checkpoints.py                      # to a store of 100 MB/s, four minutes
     python benchmarks/checkpoints.py --rate 50
+    python benchmarks/checkpoints.py --rate 400 --connection 100   # MB/s of all, of one connection
 
 The state of 93 million parameters, their averages and Adam's two moments (1.5 GB) is written to a
 folder of this machine through the code that writes to stores, at a given rate: a throttled file
@@ -19,6 +20,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -28,23 +30,39 @@ STEP, EVERY = 0.5, 8  # seconds of a step, steps from one checkpoint to the next
 CASES = [(mode, busy) for busy in (False, True) for mode in ("beside", "waiting")]
 
 
-def register_store(rate: float) -> None:
-    """``throttled://``: this machine's files, written at ``rate`` bytes a second (0: any)."""
+class Throttle:
+    """Lets ``rate`` bytes a second through (0: any), of all who share it."""
+
+    def __init__(self, rate: float) -> None:
+        self._rate, self._free_at, self._lock = rate, time.monotonic(), threading.Lock()
+
+    def wait(self, count: int) -> None:
+        if not self._rate:
+            return
+        with self._lock:
+            self._free_at = max(self._free_at, time.monotonic()) + count / self._rate
+            free_at = self._free_at
+        time.sleep(max(free_at - time.monotonic(), 0.0))
+
+
+def register_store(rate: float, connection: float) -> None:
+    """``throttled://``: this machine's files, written at ``rate`` bytes a second (0: any).
+
+    ``connection``: of each file that is open.
+    """
     import fsspec
     from fsspec.implementations.local import LocalFileSystem
 
+    of_all = Throttle(rate)
+
     class Slow:
         def __init__(self, file: object) -> None:
-            self._file = file
-            self._free_at = time.monotonic()
+            self._file, self._own = file, Throttle(connection)
 
         def write(self, data: object) -> int:
             count = self._file.write(data)
-            if rate:
-                self._free_at = (
-                    max(self._free_at, time.monotonic()) + memoryview(data).nbytes / rate
-                )
-                time.sleep(max(self._free_at - time.monotonic(), 0.0))
+            for throttle in (self._own, of_all):
+                throttle.wait(memoryview(data).nbytes)
             return count
 
         def __getattr__(self, name: str) -> object:
@@ -73,9 +91,9 @@ def register_store(rate: float) -> None:
     fsspec.register_implementation("throttled", Throttled)
 
 
-def child(folder: str, mode: str, rate: float) -> None:
+def child(folder: str, mode: str, rate: float, connection: float) -> None:
     """Trains, in waits, until SIGTERM; prints what it measured."""
-    register_store(rate)
+    register_store(rate, connection)
     from tffold import config_file
     from tffold.train.callbacks import StopOnSignal
     from tffold.train.checkpointer import Checkpointer
@@ -88,11 +106,14 @@ def child(folder: str, mode: str, rate: float) -> None:
     config.train.batch_size, config.train.keep_checkpoints = 1, 2
     cluster = build_cluster(config.train)
     trainer = build_trainer(config, alphafold_task(), cluster)
-    saver = Checkpointer(trainer, config, f"throttled://{folder.strip('/')}", Progress())
+    stopper = StopOnSignal()
+    saver = Checkpointer(
+        trainer, config, f"throttled://{folder.strip('/')}", Progress(),
+        lambda: stopper.caught == signal.SIGTERM,
+    )  # fmt: skip
     if mode == "waiting":
         start = saver._writer.start
         saver._writer.start = lambda job: (start(job), saver._writer.wait())
-    stopper = StopOnSignal()
     for watcher in (saver, stopper):
         watcher.set_model(trainer)
         watcher.on_train_begin()
@@ -122,10 +143,10 @@ def resident() -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-def run(mode: str, busy: bool, rate: float) -> tuple[float, float, float]:
+def run(mode: str, busy: bool, rate: float, connection: float) -> tuple[float, float, float]:
     """Seconds from SIGTERM to complete, seconds of pause, MiB more in memory."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, __file__, "--child", folder, mode, str(rate)]
+        command = [sys.executable, __file__, "--child", folder, mode, str(rate), str(connection)]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         expect(process, "training")
         if busy:
@@ -156,17 +177,19 @@ def expect(process: subprocess.Popen, word: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rate", type=float, default=100.0, help="MB a second; 0: any")
+    parser.add_argument("--connection", type=float, default=0.0, help="MB a second; 0: any")
     parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
-        folder, mode, rate = options.child
-        child(folder, mode, float(rate))
+        folder, mode, *rates = options.child
+        child(folder, mode, *map(float, rates))
         return
     print("writing   SIGTERM comes    to complete   pause of a step   more memory")
     for _ in range(options.rounds):
         for mode, busy in CASES:
-            seconds, pause, more = run(mode, busy, options.rate * 1e6)
+            rates = (options.rate * 1e6, options.connection * 1e6)
+            seconds, pause, more = run(mode, busy, *rates)
             when = "in a writing" if busy else "between"
             shown = f"{pause:11.2f} s" if busy else " " * 13
             print(f"{mode:9} {when:14} {seconds:10.1f} s    {shown}    {more:9.0f} MiB", flush=True)

@@ -13,7 +13,7 @@ from records.paths import Place
 from records.stores import filesystem, retried
 
 Value = TypeVar("Value")
-_BLOCK = 32 << 20  # bytes of one request, which are held in memory
+_BLOCK = 16 << 20  # bytes of one request, which are held in memory; several files go at once
 
 
 def write_stream(url: Place, write: Callable[[IO[bytes]], Value]) -> Value:

@@ -33,11 +33,11 @@ class Trainer:
         yield "step", self.count
 
 
-def drive(folder, steps, actions=None, best=(), **train):
+def drive(folder, steps, actions=None, best=(), terminated=lambda: False, **train):
     """Calls a Checkpointer as training does; ``actions``: what happens at the end of a step."""
     trainer = Trainer()
     config = fake_config(**train)
-    saver = Checkpointer(trainer, config, folder, Progress())
+    saver = Checkpointer(trainer, config, folder, Progress(), terminated)
     with saver:
         saver.on_train_begin()
         for step in range(1, steps + 1):
@@ -190,3 +190,58 @@ def test_an_interrupt_does_not_wait(tmp_path, gate):
     with pytest.raises(KeyboardInterrupt):
         drive(tmp_path, 6, {3: interrupt})
     assert steps_in(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "share, seconds, given_up",
+    [
+        (0.1, 1.4, True),  # 14 s for one: both need 1.9 times as much, and a copy
+        (0.9, 12.6, False),  # this one is nearly there
+        (0.1, 1.0, False),  # both are there in 20 s
+        (0.1, 4.0, False),  # not even the newer one alone
+        (0.0, 4.0, False),  # who knows
+    ],
+)
+def test_a_writing_is_given_up_only_if_so_a_newer_one_is_whole_in_time(share, seconds, given_up):
+    times = iter([100.0, 100.0 + seconds])
+    writing = checkpointer._Writing(1000, lambda: next(times))
+    writing.tell(int(share * 1000))
+    assert writing.give_up_for_newer(copying=1.0) == given_up
+    if given_up:
+        with pytest.raises(checkpointer._GivenUp):
+            writing.tell(1)
+    else:
+        writing.tell(1)
+
+
+@pytest.mark.parametrize("sent, steps", [(True, [5]), (False, [4, 5])])
+def test_sigterm_gives_up_what_is_written_for_the_last_step(tmp_path, monkeypatch, sent, steps):
+    begun, go_on, signals = threading.Event(), threading.Event(), []
+    write_arrays, give_up = checkpoint.write_arrays, checkpointer._Writing.give_up_for_newer
+
+    def slow(file, arrays):
+        if arrays["step"] == 4:
+            file.write(b"")
+            begun.set()
+            assert go_on.wait(60)
+        return write_arrays(file, arrays)
+
+    def terminate():
+        assert begun.wait(60)
+        if sent:
+            signals.append(True)
+        else:
+            go_on.set()
+
+    def asked(writing, copying):
+        writing._clock = lambda: writing._begun + 1.5
+        writing._done = writing._size // 4  # of an int32
+        found = give_up(writing, copying)
+        go_on.set()
+        return found
+
+    monkeypatch.setattr(checkpoint, "write_arrays", slow)
+    monkeypatch.setattr(checkpointer._Writing, "give_up_for_newer", asked)
+    monkeypatch.setattr(checkpointer, "NOTICE", 10.0)
+    drive(tmp_path, 5, {5: terminate}, terminated=lambda: bool(signals), checkpoint_every=4)
+    assert steps_in(tmp_path) == steps

@@ -11,7 +11,7 @@ import pytest
 from safetensors.numpy import load
 
 from tffold.weights import arrays as module
-from tffold.weights.arrays import crc, write_arrays
+from tffold.weights.arrays import crc, split, write_arrays
 
 RNG = np.random.default_rng(0)
 ARRAYS = {
@@ -53,3 +53,14 @@ def test_no_second_copy_is_made(tmp_path):
 def test_an_unforeseen_type_is_an_error():
     with pytest.raises(ValueError, match="'x' is complex128"):
         write_arrays(io.BytesIO(), {"x": np.ones(2, complex)})
+
+
+@pytest.mark.parametrize("least, most, count", [(1000, 8, 1), (100, 8, 4), (100, 3, 3), (1, 1, 1)])
+def test_groups_are_of_about_the_same_size_and_lose_nothing(least, most, count):
+    arrays = {str(size): np.zeros(size, np.uint8) for size in (100, 90, 80, 70, 40, 30, 5)}
+    groups = split(arrays, least, most)
+    assert len(groups) == count
+    assert sorted(name for group in groups for name in group) == sorted(arrays)
+    sizes = [sum(array.nbytes for array in group.values()) for group in groups]
+    assert max(sizes) - min(sizes) <= 40
+    assert split({}, least, most) == [{}]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import uuid
 
 import numpy as np
@@ -231,3 +232,59 @@ def test_a_stream_is_given_up_not_ended_when_it_fails(monkeypatch):
     with pytest.raises(Killed):
         uploads.write_stream("x://a", fail)
     assert calls[2:] == ["write", "discard"]
+
+
+@pytest.fixture
+def several(monkeypatch):
+    """Even small states have four files."""
+    monkeypatch.setattr(checkpoint, "LEAST_BYTES", 24)
+
+
+SEVERAL = [f"arrays{end}.safetensors" for end in ("-1", "-2", "-3", "")]
+
+
+def save_several(folder, step, keep=3):
+    arrays = {name: np.full((2, 3), step, "float32") for name in "abcd"}
+    return checkpoint.save(folder, step, arrays, {}, keep)
+
+
+def test_the_files_of_a_large_state_are_written_at_the_same_time(folder, several, monkeypatch):
+    all_there, write_arrays = threading.Barrier(4, timeout=30), checkpoint.write_arrays
+
+    def together(file, arrays):
+        all_there.wait()
+        return write_arrays(file, arrays)
+
+    monkeypatch.setattr(checkpoint, "write_arrays", together)
+    loaded = checkpoint.load(save_several(folder, 3))
+    assert sorted(loaded.arrays) == list("abcd")
+    assert all(np.all(array == 3) for array in loaded.arrays.values())
+    assert names(f"{folder}/step-00000003") == [*SEVERAL, "checkpoint.json"]
+
+
+def test_all_files_of_a_large_state_go_though_the_listing_is_late(folder, several, monkeypatch):
+    remove = paths.remove  # of a folder it lists, too
+    with monkeypatch.context() as patch:
+        patch.setattr(paths, "find", lambda place: [])
+        patch.setattr(paths, "remove", lambda place: paths.is_file(place) and remove(place))
+        for step in (1, 2, 3):
+            save_several(folder, step, keep=1)
+    last = [f"step-00000003/{name}" for name in (*SEVERAL, "checkpoint.json")]
+    assert names(folder) == ["newest.json", *last]
+
+
+@pytest.mark.parametrize("file", SEVERAL)
+def test_a_missing_or_damaged_file_of_several_falls_back(folder, several, file):
+    save_several(folder, 2)
+    save_several(folder, 4)
+    place = f"{folder}/step-00000004/{file}"
+    data = bytearray(paths.read_bytes(place))
+    data[-1] ^= 1
+    paths.write_whole(place, bytes(data))
+    with listening() as said:
+        assert checkpoint.load_latest(folder).step == 2
+    assert len(said) == 1 and "is damaged" in said[0]
+    paths.remove(place)
+    with listening() as said:
+        assert checkpoint.load_latest(folder).step == 2
+    assert len(said) == 1 and file in said[0]

@@ -6,6 +6,7 @@ import contextlib
 import json
 import logging
 import math
+import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,7 +108,9 @@ def train(
         if cluster.is_chief:  # it alone writes
             folder = stack.enter_context(RunFolder(run_dir, best_effort))
             monitor = Monitor(folder, config, best_effort)
-            saver = Checkpointer(trainer, config, run_dir, progress)
+            saver = Checkpointer(
+                trainer, config, run_dir, progress, lambda: stopper.caught == signal.SIGTERM
+            )
             record, save_best = monitor.record, saver.save_best
             report = Reporter(folder, best_effort, monitor)
         watchers = [Probe(feed, config, record), *watchers]

@@ -54,6 +54,22 @@ def write_arrays(file: IO[bytes], arrays: Mapping[str, np.ndarray]) -> dict[str,
     return sums
 
 
+def split(arrays: Mapping[str, np.ndarray], least: int, most: int) -> list[dict[str, np.ndarray]]:
+    """The arrays in groups of about the same size, to be written at the same time.
+
+    As many groups as have ``least`` bytes each, ``most`` at most and one at least.
+    """
+    size = sum(array.nbytes for array in arrays.values())
+    count = min(max(size // least, 1), most)
+    groups: list[dict[str, np.ndarray]] = [{} for _ in range(count)]
+    sizes = [0] * count
+    for name in sorted(arrays, key=lambda name: (-arrays[name].nbytes, name)):
+        lightest = sizes.index(min(sizes))
+        groups[lightest][name] = arrays[name]
+        sizes[lightest] += arrays[name].nbytes
+    return groups
+
+
 def crc(array: np.ndarray) -> int:
     """The CRC-32C of an array's bytes."""
     found = 0

@@ -4,6 +4,9 @@
 the run's configuration, how far it is in the data (the step itself: the data are a function of
 seed and step) and the versions of what wrote it.
 
+On a store the arrays of a large state lie in several such files (``arrays-1.safetensors`` and so
+on), which are written at the same time: one connection is seldom as fast as the network.
+
 On this host a folder gets its name only when all of it is on the disk. A store (``s3://`` and the
 like) cannot rename: there ``checkpoint.json`` is written last, and without it there is no
 checkpoint. ``newest.json`` beside the folders names their steps, for a store's listing may lag
@@ -20,10 +23,11 @@ import logging
 import platform
 import re
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import google_crc32c
 import numpy as np
@@ -36,13 +40,15 @@ from records.errors import InputError
 from records.paths import Place
 from records.stores import MissingError
 from records.uploads import write_stream
-from tffold.weights.arrays import crc, write_arrays
+from tffold.weights.arrays import crc, split, write_arrays
 
 _LOG = logging.getLogger(__name__)
 FORMAT = 2
 PARAMETERS, AVERAGE, FROZEN = "parameters", "average", "frozen"
 FOLDER = "checkpoints"  # in a run folder
 ARRAYS, DESCRIPTION = "arrays.safetensors", "checkpoint.json"
+FILES = "files"  # in the description, where the arrays lie in several
+AT_ONCE, LEAST_BYTES = 8, 32 << 20  # files of arrays on a store, and when it pays to have more
 NEWEST = "newest.json"  # on a store, beside the checkpoints
 _NAME = re.compile(r"step-(\d{8,})$")
 
@@ -115,8 +121,12 @@ def save(
     arrays: Mapping[str, np.ndarray],
     description: Mapping[str, Any],
     keep: int,
+    tell: Callable[[int], None] = lambda count: None,
 ) -> str:
     """Writes a checkpoint atomically, then removes all before it but the last ``keep``.
+
+    ``tell`` hears of each piece of the arrays how many bytes were written; what it raises gives the
+    checkpoint up.
 
     Raises:
       CheckpointError: it could not be written (a full disk, say); older ones are untouched.
@@ -125,7 +135,9 @@ def save(
     held = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     body = {"format": FORMAT, "step": step, **description, "versions": versions()}
     try:
-        (_write_there if paths.is_url(folder) else _write_here)(folder, step, held, body)
+        (_write_there if paths.is_url(folder) else _write_here)(
+            folder, step, held, body, tell
+        )
     except OSError as error:
         raise CheckpointError(
             f"{final}: checkpoint could not be written: {error.strerror or error}"
@@ -140,20 +152,42 @@ def save(
     return final
 
 
+class _Heard:
+    """A file to write to; ``tell`` hears how many bytes come, and may raise."""
+
+    def __init__(self, file: IO[bytes], tell: Callable[[int], None]) -> None:
+        self._file, self._tell = file, tell
+
+    def write(self, data: bytes) -> None:
+        self._tell(len(data))
+        self._file.write(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
 def _write_here(
-    folder: Place, step: int, arrays: Mapping[str, np.ndarray], body: dict[str, Any]
+    folder: Place,
+    step: int,
+    arrays: Mapping[str, np.ndarray],
+    body: dict[str, Any],
+    tell: Callable[[int], None],
 ) -> None:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     clear_partials(folder, "step-")
     with whole_folder(folder / folder_name(step)) as partial:
         with open(partial / ARRAYS, "wb") as file:
-            text = _finished(body, write_arrays(file, arrays))
+            text = _finished(body, write_arrays(_Heard(file, tell), arrays))
         (partial / DESCRIPTION).write_text(text)
 
 
 def _write_there(
-    folder: Place, step: int, arrays: Mapping[str, np.ndarray], body: dict[str, Any]
+    folder: Place,
+    step: int,
+    arrays: Mapping[str, np.ndarray],
+    body: dict[str, Any],
+    tell: Callable[[int], None],
 ) -> None:
     known = set(steps_in(folder)) - {step}
     for other in _listed(folder).keys() - known - {step}:
@@ -162,7 +196,19 @@ def _write_there(
             paths.remove(paths.join(folder, folder_name(other)))
     final = paths.join(folder, folder_name(step))
     paths.remove(paths.join(final, DESCRIPTION))
-    sums = write_stream(paths.join(final, ARRAYS), lambda file: write_arrays(file, arrays))
+    groups = split(arrays, LEAST_BYTES, AT_ONCE)
+    names = [ARRAYS, *(f"arrays-{number}.safetensors" for number in range(1, len(groups)))]
+
+    def write(name: str, group: Mapping[str, np.ndarray]) -> dict[str, int]:
+        return write_stream(
+            paths.join(final, name), lambda file: write_arrays(_Heard(file, tell), group)
+        )
+
+    with ThreadPoolExecutor(len(groups)) as pool:
+        found = list(pool.map(write, names, groups))
+    sums = {name: found[number][name] for number, group in enumerate(groups) for name in group}
+    if len(groups) > 1:
+        body = {**body, FILES: names}
     paths.write_whole(paths.join(final, DESCRIPTION), _finished(body, sums))
     _tell(folder, [*known, step])
 
@@ -178,10 +224,19 @@ def _remove(folder: Place, steps: Sequence[int]) -> None:
     if paths.is_url(folder) and steps:
         _tell(folder, sorted(set(steps_in(folder)) - set(steps)))
         for step in steps:
-            for name in (DESCRIPTION, ARRAYS):
+            for name in (DESCRIPTION, *_array_files(folder, step)):
                 paths.remove(paths.join(folder, folder_name(step), name))
     for step in steps:
         paths.remove(paths.join(folder, folder_name(step)))
+
+
+def _array_files(folder: Place, step: int) -> list[str]:
+    """The names of a checkpoint's files of arrays; a store's listing may not have them yet."""
+    try:
+        text = paths.read_bytes(paths.join(folder, folder_name(step), DESCRIPTION))
+        return [paths.name(str(name)) for name in json.loads(text).get(FILES, [ARRAYS])]
+    except (MissingError, ValueError, AttributeError, TypeError):
+        return [ARRAYS]  # it is damaged; what else is there goes as it is listed
 
 
 def remove_others(kept: Place) -> None:
@@ -214,27 +269,32 @@ def load(path: Place) -> Checkpoint:
         )
     if _description_crc(description) != description.get("crc32c"):
         raise CheckpointError(f"{file}: checksum does not match; the file is damaged")
-    file = paths.join(path, ARRAYS)
+    names = [paths.name(name) for name in description.get(FILES, [ARRAYS])]
+    files = [paths.join(path, name) for name in names]
+    with ThreadPoolExecutor(len(files)) as pool:
+        parts = dict(zip(files, pool.map(_load_arrays, files), strict=True))
+    arrays = {name: array for part in parts.values() for name, array in part.items()}
+    for name, wanted in description["arrays"].items():
+        if name not in arrays or crc(arrays[name]) != wanted:
+            file = next((file for file in files if name in parts[file]), files[-1])
+            raise CheckpointError(f"{file}: '{name}' is damaged (its checksum does not match)")
+    return Checkpoint(path, description, arrays)
+
+
+def _load_arrays(file: str) -> dict[str, np.ndarray]:
+    """The arrays of one file.  Raises CheckpointError and InputError."""
     try:
-        arrays = _load_arrays(file)
+        if not paths.is_url(file):
+            return load_file(file)
+        with tempfile.TemporaryDirectory() as folder:
+            paths.download(file, Path(folder, ARRAYS))
+            return load_file(Path(folder, ARRAYS))
     except MissingError as error:
         raise CheckpointError(str(error)) from None
     except OSError as error:
         raise CheckpointError(f"{file}: {error.strerror or error}") from None
     except SafetensorError as error:
         raise CheckpointError(f"{file}: damaged ({error})") from None
-    for name, wanted in description["arrays"].items():
-        if name not in arrays or crc(arrays[name]) != wanted:
-            raise CheckpointError(f"{file}: '{name}' is damaged (its checksum does not match)")
-    return Checkpoint(path, description, arrays)
-
-
-def _load_arrays(file: str) -> dict[str, np.ndarray]:
-    if not paths.is_url(file):
-        return load_file(file)
-    with tempfile.TemporaryDirectory() as folder:
-        paths.download(file, Path(folder, ARRAYS))
-        return load_file(Path(folder, ARRAYS))
 
 
 def load_any(path: Place) -> Checkpoint | None:
