@@ -245,11 +245,18 @@ def test_templates_are_read_where_the_model_embeds_them():
     assert config.data_for_model == dataclasses.replace(config.data, max_templates=0)
 
 
-def test_no_batch_is_made_for_a_model_that_reads_chains():
-    config = Config()
-    config.model.encode_chains = True
-    with pytest.raises(InputError, match=r"complexes.*encode_chains"):
-        _ = config.data_for_model
+def test_a_network_that_knows_chains_wants_them(tmp_path):
+    """And no other does."""
+    assert load_config("model_1_multimer").data.max_chains == 8
+    assert load_config("model_1_multimer_v3").data.max_chains == 20
+    for base, changes, message in (
+        ("model_1_multimer", "max_chains: 0", "data.max_chains.*at least 1.*encode_chains"),
+        ("model_1", "max_chains: 8", "data.max_chains.*be 0.*encode_chains"),
+        ("model_1", "complexes: shards", "data.complexes.*model_1_multimer"),
+    ):
+        path = write(tmp_path, f"{{base: {base}, data: {{{changes}}}}}")
+        with pytest.raises(InputError, match=message):
+            load_config(path)
 
 
 @pytest.mark.parametrize("steps", ["100", "10:5", "a:b", "-1:4", "3:"])

@@ -14,8 +14,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
-from records.errors import InputError
-
 STRATEGIES = ("single", "mirrored", "multi_worker", "tpu")
 RANKINGS = ("plddt", "ptm")
 
@@ -248,36 +246,53 @@ class FilterConfig:
     max_resolution: float = 9.0  # Å, exclusive; unknown (0) passes; 0 = no bound
     # Share of the most frequent residue.
     max_single_residue_fraction: float = setting(0.8, at_most=1)
-    min_length: int = 0  # residues
+    min_length: int = 0  # residues, of all chains
     max_length: int = 0  # 0 = no bound
+    min_chains: int = 0  # data.max_chains bounds them from above
     min_msa_rows: int = 0
     max_release_date: str = ""  # YYYY-MM-DD, inclusive; empty = no bound
     sample_by_length: bool = True  # accept with max(min(L, 512), 256) / 512
-    sample_by_cluster: bool = True  # accept with 1 / chains in its cluster
+    # Accept with 1 / chains in its cluster; a complex where any of its chains would be.
+    sample_by_cluster: bool = True
 
 
 def _distillation_filter() -> FilterConfig:
     return FilterConfig(min_length=200, max_length=1024, min_msa_rows=200)  # supplement 1.3
 
 
+def _complex_filter() -> FilterConfig:
+    return FilterConfig(sample_by_length=False)
+
+
 @dataclass
 class DataConfig:
-    """From shards to batches (supplement 1.2, 1.3)."""
+    """From shards to batches (supplement 1.2, 1.3; of complexes Evans et al. 2021)."""
 
     # Shard files, folders or patterns; one alone needs no list.
     train: list[str] = setting([], read_by_predict=False)
     distillation: list[str] = setting([], read_by_predict=False)  # of predicted structures
+    complexes: list[str] = setting([], read_by_predict=False)  # with data.max_chains
     validation: list[str] = setting([], read_by_predict=False, free_on_resume=True)
     # Shards on stores that TensorFlow cannot read (s3://) are kept here, on each host.
     cache_dir: str = setting("~/.cache/tffold", read_by_predict=False, free_on_resume=True)
     cache_gb: int = setting(500, at_least=1, read_by_predict=False, free_on_resume=True)
     train_filter: FilterConfig = section(FilterConfig)
     distillation_filter: FilterConfig = section(_distillation_filter)
-    # Share of predicted structures when there are both.
+    complex_filter: FilterConfig = section(_complex_filter)
+    # Share of data.complexes when there is another set.
+    complex_probability: float = setting(0.5, at_most=1)
+    # Share of predicted structures when there are both, among what is not of data.complexes.
     distillation_probability: float = setting(0.75, at_most=1)
     distillation_min_confidence: float = 50.0  # pLDDT; residues at or below it are masked
     distillation_max_msa: int = 1000  # rows
     crop_size: int = setting(256, at_least=1)
+    # Of an assembly, for a network that encodes chains; those of more are left out. 0: single
+    # chains alone.
+    max_chains: int = setting(0, at_most=1000)
+    # Residues of all chains; training leaves out assemblies of more.
+    max_assembly_length: int = setting(4096, at_least=1)
+    # Share of crops around an interface; the others are runs of residues of each chain.
+    spatial_crop_probability: float = setting(0.5, at_most=1)
     clamp_prob: float = setting(0.9, at_most=1)  # share of examples with clamped backbone FAPE
     max_msa_clusters: int = setting(128, at_least=1)  # N_seq
     reduce_msa_clusters_by_max_templates: bool = True  # templates count among N_seq
@@ -406,16 +421,7 @@ class Config:
 
     @property
     def data_for_model(self) -> DataConfig:
-        """``data`` as the model reads it: without templates where it embeds none.
-
-        Raises:
-          InputError: the model reads chains, of which batches hold nothing yet.
-        """
-        if self.model.encode_chains:
-            raise InputError(
-                "batches of complexes are not made yet (model.encode_chains)",
-                mend="use a monomer's configuration; docs/complexes.md says what is there",
-            )
+        """``data`` as the model reads it: without templates where it embeds none."""
         if self.model.template.enabled:
             return self.data
         return replace(self.data, max_templates=0)

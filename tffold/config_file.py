@@ -259,6 +259,16 @@ def _check_data(config: Config, source: str) -> None:
             f"{source}: 'data.masked_msa_uniform_prob', '…_profile_prob' and '…_same_prob' "
             "must not exceed 1 together"
         )
+    if config.model.encode_chains != bool(data.max_chains):
+        wanted = "at least 1, as" if config.model.encode_chains else "0, unless"
+        raise InputError(
+            f"{source}: 'data.max_chains' must be {wanted} 'model.encode_chains' is on"
+        )
+    if data.complexes and not data.max_chains:
+        raise InputError(
+            f"{source}: 'data.complexes' is for a network that knows chains; start from a "
+            "multimer's configuration, such as model_1_multimer"
+        )
     if not data.size_buckets:
         raise InputError(f"{source}: 'data.size_buckets' must hold one size at least")
     if config.model.template.enabled and not data.max_templates:

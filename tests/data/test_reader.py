@@ -11,6 +11,7 @@ from synthetic import assembly, chain, write_shard
 
 from records import example, shards
 from records.errors import CorruptRecordError, InputError
+from tffold.config import DataConfig
 from tffold.data.reader import Damage, RecordSet
 
 OLD_SHARD = Path(__file__).parents[1] / "records" / "data" / "version1.tfrecord"
@@ -141,6 +142,53 @@ def test_complexes_are_left_out_and_counted(folder, caplog):
     write_shard(folder / "a.tfrecord", [assembly((1, 2))])
     with pytest.raises(InputError, match="hold no single chains, complexes alone"):
         RecordSet([folder / "a.tfrecord"], Damage("raise"))
+
+
+def test_complexes_of_few_enough_chains_are_read_where_they_are_wanted(folder, caplog):
+    made = [assembly((1, 1)), assembly((1, 2, 2), chain_id="2cpx"), chain(chain_id="1aad_A")]
+    write_shard(folder / "c.tfrecord", made)
+    with caplog.at_level(logging.INFO):
+        records = RecordSet([folder], Damage("raise"), DataConfig(max_chains=2))
+    assert records.chain_id[-2:] == ["1cpx", "1aad_A"]
+    assert records.num_chains.tolist() == [1, 1, 1, 2, 1]
+    assert records.num_res.tolist()[-2:] == [20, 40]
+    assert records.layouts[3]["entity_id"] == [1, 1]
+    assert records.layouts[3]["entity_num_uniprot"] == [6]
+    assert records.layouts[4] == {
+        "entity_id": [1],
+        "entity_cluster_size": [1],
+        "entity_num_res": [40],
+        "entity_num_msa": [30],
+        "entity_num_templates": [3],
+        "entity_num_uniprot": [0],
+    }
+    assert records.read_assembly(3).entity_id == (1, 1)
+    assert [r.message for r in caplog.records] == [
+        f"{folder}: left out 1 complexes, more than data.max_chains=2 chains"
+    ]
+    write_shard(folder / "a.tfrecord", made[1:2])
+    with pytest.raises(InputError, match="no assembly of up to 2 chains"):
+        RecordSet([folder / "a.tfrecord"], Damage("raise"), DataConfig(max_chains=2))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"entity_id": [1, 1, 2]', '"entity_id": [1, 2, 2]'),
+        ('"entity_id": [1, 1, 2]', '"entity_id": [1, 2, 1]'),
+        ('"entity_id": [1, 1, 2], ', ""),
+        ('"entity_num_msa": [5, 6]', '"entity_num_msa": [5]'),
+        ('"entity_num_res": [10, 13]', '"entity_num_res": [10, 1.5]'),
+    ],
+)
+def test_an_index_that_contradicts_itself_about_chains(tmp_path, old, new):
+    shard = write_shard(tmp_path / "c.tfrecord", [assembly()])
+    index = shards.index_path(shard)
+    text = index.read_text()
+    assert old in text
+    index.write_text(text.replace(old, new))
+    with pytest.raises(InputError, match="1cpx: the index .* which chains .*it is rebuilt"):
+        RecordSet([tmp_path], Damage("raise"), DataConfig(max_chains=4))
 
 
 def test_an_index_that_hides_a_complex(folder):

@@ -30,9 +30,11 @@ def columns(count=6, **changes):
         "release_date": np.array(["2010-01-01"] * count),
         "cluster_size": np.ones(count, np.int64),
         "max_residue_fraction": np.full(count, 0.1),
+        "num_chains": np.ones(count, np.int32),
     }
+    layouts = changes.pop("layouts", None)
     changes = {name: np.asarray(value) for name, value in changes.items()}
-    return Columns(name="shards", **{**defaults, **changes})
+    return Columns(name="shards", layouts=layouts, **{**defaults, **changes})
 
 
 @pytest.mark.parametrize(
@@ -73,6 +75,25 @@ def test_acceptance_is_length_rule_times_cluster_weight():
     )
     by_length = FilterConfig(sample_by_cluster=False)
     np.testing.assert_allclose(acceptance(records, by_length), [0.5, 0.5, 0.75, 1.0, 1.0, 0.0])
+
+
+def _layout(entity_id, sizes):
+    return {"entity_id": list(entity_id), "entity_cluster_size": list(sizes)}
+
+
+def test_a_complex_is_used_where_any_of_its_chains_would_be():
+    records = columns(
+        4,
+        num_chains=[1, 2, 3, 2],
+        cluster_size=[4, 4, 2, -1],
+        layouts=[_layout([1], [4]), _layout([1, 1], [4]), _layout([1, 2, 2], [8, 2]), None],
+    )
+    records.layouts[3] = _layout([1, 2], [5, -1])
+    rule = dataclasses.replace(OPEN, sample_by_cluster=True)
+    expected = [1 / 4, 1 - (3 / 4) ** 2, 1 - 7 / 8 / 4, 1.0]
+    np.testing.assert_allclose(acceptance(records, rule), expected)
+    pairs = dataclasses.replace(rule, min_chains=2, max_length=300)
+    np.testing.assert_allclose(acceptance(records, pairs), [0.0, *expected[1:]])
 
 
 def _records(epochs, rank, count):
@@ -172,13 +193,60 @@ def test_one_source_alone_is_all():
     assert set(_numbers(only, 0, 200)) == set(range(4))
 
 
+def _mixed(seed=0, sizes=(50, 150, 30), shares=(0.75, 0.4)):
+    sets = [columns(size) if size else None for size in sizes]
+    predicted, complexes = shares
+    return Schedule(
+        sets,
+        (OPEN, OPEN, OPEN),
+        distillation_probability=predicted,
+        complex_probability=complexes,
+        seed=seed,
+    )
+
+
+def test_complexes_have_their_share_whatever_the_others_have():
+    numbers = _numbers(_mixed(), 0, 20_000)
+    assert set(numbers) == set(range(230))
+    of_complexes, predicted = numbers >= 200, (numbers >= 50) & (numbers < 200)
+    for found, share in ((of_complexes, 0.4), (predicted, 0.45)):
+        assert abs(found.mean() - share) < 4 * np.sqrt(share * (1 - share) / 20_000)
+    # The sequence of each source is its own: the mix decides only when it goes on.
+    without = _numbers(_mixed(sizes=(50, 150, 0)), 0, 4000)
+    mixed = _numbers(_mixed(), 0, 4000)
+    for first, last in ((0, 50), (50, 200)):
+        one, other = ([n for n in x if first <= n < last] for x in (mixed, without))
+        shorter = min(len(one), len(other))
+        assert shorter > 100 and one[:shorter] == other[:shorter]
+    alone = _mixed(sizes=(0, 0, 30))
+    assert set(_numbers(alone, 0, 300)) == set(range(30))
+    pair = _numbers(_mixed(sizes=(50, 0, 30)), 0, 5000) >= 50
+    assert abs(pair.mean() - 0.4) < 4 * np.sqrt(0.24 / 5000)
+
+
+def test_three_sources_are_sought_and_substituted():
+    schedule = _mixed(seed=2)
+    whole = _numbers(schedule, 0, 200)
+    np.testing.assert_array_equal(_numbers(schedule, 150, 50), whole[150:])
+    far = 3 * 2**16 - 40
+    np.testing.assert_array_equal(
+        _numbers(schedule, far + 20, 60), _numbers(schedule, far, 80)[20:]
+    )
+    for number, (first, last) in ((3, (0, 50)), (199, (50, 200)), (200, (200, 230))):
+        found = {
+            int(schedule.substitute(tf.constant(number, tf.int64), tf.constant(7, tf.int64), a))
+            for a in range(1, 12)
+        }
+        assert len(found) > 5 and all(first <= n < last for n in found)
+
+
 def test_seeking_takes_no_walk(monkeypatch):
     """Position ten million of a set as small as the demo's, and of one as large as the PDB."""
     for count in (9, 130_000):
         sets = [columns(count, cluster_size=np.arange(count) % 40 + 1), columns(350_000)]
         schedule = Schedule(sets, (FilterConfig(), OPEN), distillation_probability=0.75, seed=0)
         counted = []
-        for prefix in (schedule._prefix, *(epochs._prefix for epochs in schedule._epochs)):
+        for prefix in (*schedule._prefixes, *(epochs._prefix for epochs in schedule._epochs)):
             monkeypatch.setattr(prefix, "_count", _counting(prefix._count, counted))
         first = _numbers(schedule, 10_000_000, 3)
         # So many blocks are counted, once, and none after that.

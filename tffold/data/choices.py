@@ -70,7 +70,7 @@ def training_choices(
         "crop_start": tf.where(cropped, start, 0),
         "crop_size": tf.minimum(num_res, config.crop_size),
         "use_clamped_fape": tf.cast(clamped, tf.float32),
-    } | _templates(config, order, count)
+    } | first_templates(config, order, count)
 
 
 def inference_choices(
@@ -83,10 +83,10 @@ def inference_choices(
         "crop_start": zero,
         "crop_size": tf.minimum(num_res, crop_size) if crop_size else num_res,
         "use_clamped_fape": tf.ones_like(num_res, tf.float32),
-    } | _templates(config, order, num_hits)
+    } | first_templates(config, order, num_hits)
 
 
-def _templates(config: DataConfig, order: Tensor, count: Tensor) -> dict[str, Tensor]:
+def first_templates(config: DataConfig, order: Tensor, count: Tensor) -> dict[str, Tensor]:
     """The first ``count`` of the hits in ``order``, at most ``max_templates``."""
     most = config.max_templates
     places = max(most, 1)  # data sets do not like tensors of no elements

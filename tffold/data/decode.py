@@ -10,7 +10,7 @@ inflate, is a value (``ok`` is false), upon which the outer graph can act.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -45,7 +45,7 @@ def stored(*, labels: bool) -> dict[str, Feature]:
     return {name: f for name, f in RECORD_FEATURES.items() if f.group not in left_out}
 
 
-def _specification(feature: Feature) -> Any:
+def specification(feature: Feature) -> Any:
     """How ``records.example`` keeps a feature in the message."""
     if feature.shape:
         return tf.io.FixedLenSequenceFeature([], tf.string, allow_missing=True)
@@ -73,7 +73,7 @@ def _decode(serialized: Tensor, entry: Mapping[str, Tensor], *, labels: bool) ->
     integer = tf.io.FixedLenFeature([], tf.int64)
     parsed = tf.io.parse_single_example(
         serialized,
-        {name: _specification(feature) for name, feature in features.items()}
+        {name: specification(feature) for name, feature in features.items()}
         | dict.fromkeys((*RECORD_DIMENSIONS, example.VERSION_KEY), integer)
         | {CHAIN_ID: tf.io.FixedLenFeature([], tf.string)}
         | {NUM_CHAINS: tf.io.FixedLenFeature([], tf.int64, 1)},  # version 1 has one
@@ -97,7 +97,7 @@ def _decode(serialized: Tensor, entry: Mapping[str, Tensor], *, labels: bool) ->
         tf.reduce_all(num_slabs * tf.stack(places) == found),
     ]
     hits = entry["hits"][: entry["num_hits"]]
-    with tf.control_dependencies([_assert(checks)]):
+    with tf.control_dependencies([assert_all(checks)]):
         num_hits = tf.size(hits)
     parts: dict[str, Tensor] = {name: parsed[name] for name in arrays}
     for number, name in enumerate(of_hits, len(arrays)):
@@ -119,7 +119,7 @@ def _decode(serialized: Tensor, entry: Mapping[str, Tensor], *, labels: bool) ->
             tf.repeat(tf.gather(each, numbers), of_group) for each in (array_bytes, num_slabs)
         )
         streams = tf.concat([parts[name] for name in group], 0)
-        inflated = _inflate(streams, sizes, slab_counts, slab_bytes)
+        inflated = inflate(streams, sizes, slab_counts, slab_bytes)
         lengths = tf.cast(tf.gather(array_bytes, numbers), tf.int32) * of_group
         for name, data in zip(group, tf.split(inflated, lengths, num=len(group)), strict=True):
             feature = features[name]
@@ -135,7 +135,7 @@ def _decode(serialized: Tensor, entry: Mapping[str, Tensor], *, labels: bool) ->
     return raw
 
 
-def _inflate(streams: Tensor, sizes: Tensor, num_slabs: Tensor, slab_bytes: Tensor) -> Tensor:
+def inflate(streams: Tensor, sizes: Tensor, num_slabs: Tensor, slab_bytes: Tensor) -> Tensor:
     """The bytes of all pieces: [bytes] uint8.
 
     TensorFlow inflates whatever a stream holds.  So a stream is refused when it is
@@ -153,45 +153,35 @@ def _inflate(streams: Tensor, sizes: Tensor, num_slabs: Tensor, slab_bytes: Tens
     sizes = tf.minimum(tf.gather(sizes, piece) - before, slab_bytes)
     longest = slabs.longest_stream(sizes)
     short = tf.cast(tf.strings.length(streams), tf.int64) <= longest
-    with tf.control_dependencies([_assert([tf.reduce_all(short)])]):
+    with tf.control_dependencies([assert_all([tf.reduce_all(short)])]):
         streams = tf.identity(streams)
 
     def at_once() -> Tensor:
         data = tf.io.decode_compressed(streams, "ZLIB")
         whole = tf.cast(tf.strings.length(data), tf.int64) == sizes
-        with tf.control_dependencies([_assert([tf.reduce_all(whole)])]):
+        with tf.control_dependencies([assert_all([tf.reduce_all(whole)])]):
             return tf.io.decode_raw(tf.strings.reduce_join(data), tf.uint8)
 
-    def inflate(number: Tensor, data: tf.TensorArray) -> tuple[Tensor, tf.TensorArray]:
+    def inflate_next(number: Tensor, data: tf.TensorArray) -> tuple[Tensor, tf.TensorArray]:
         stream = tf.io.decode_compressed(streams[number], "ZLIB")
         whole = tf.cast(tf.strings.length(stream), tf.int64) == sizes[number]
-        with tf.control_dependencies([_assert([whole])]):
+        with tf.control_dependencies([assert_all([whole])]):
             return number + 1, data.write(number, tf.io.decode_raw(stream, tf.uint8))
 
     def one_by_one() -> Tensor:
         count = tf.size(streams)
         data = tf.TensorArray(tf.uint8, count, infer_shape=False, element_shape=[None])
         _, data = tf.while_loop(
-            lambda number, _: number < count, inflate, (0, data), parallel_iterations=1
+            lambda number, _: number < count, inflate_next, (0, data), parallel_iterations=1
         )
         return data.concat()
 
     return tf.cond(tf.reduce_sum(tf.strings.length(streams)) <= _AT_ONCE, at_once, one_by_one)
 
 
-def _assert(conditions: Sequence[Tensor]) -> Any:
+def assert_all(conditions: Sequence[Tensor]) -> Any:
     """Fails unless all hold; the bare operation, without the branches that lead to it."""
     return tf.raw_ops.Assert(condition=tf.reduce_all(tf.stack(conditions)), data=["damaged"])
-
-
-def _nothing(*, labels: bool) -> dict[str, Tensor]:
-    """What stands for the features of a damaged record."""
-    return {
-        name: tf.zeros(
-            [0 if isinstance(size, str) else size for size in feature.shape], feature.dtype
-        )
-        for name, feature in stored(labels=labels).items()
-    }
 
 
 def read_record(entry: Mapping[str, Tensor], *, labels: bool = True) -> tuple[dict, Tensor]:
@@ -205,6 +195,24 @@ def read_record(entry: Mapping[str, Tensor], *, labels: bool = True) -> tuple[di
     Returns: the features, as stored, cropped but for the alignment, with the
         chosen hits alone; empty where ``ok`` is false.
     """
+    nothing = {
+        name: tf.zeros([0 if isinstance(s, str) else s for s in feature.shape], feature.dtype)
+        for name, feature in stored(labels=labels).items()
+    }
+    decode = tf.autograph.experimental.do_not_convert(
+        lambda serialized: _decode(serialized, entry, labels=labels)
+    )
+    features, ok = read_whole(entry, decode, nothing)
+    for name, feature in stored(labels=labels).items():
+        shape = [None if isinstance(size, str) else size for size in feature.shape]
+        features[name] = tf.ensure_shape(features[name], shape)
+    return features, ok
+
+
+def read_whole(
+    entry: Mapping[str, Tensor], decode: Callable[[Tensor], dict], nothing: dict[str, Tensor]
+) -> tuple[dict, Tensor]:
+    """What ``decode`` makes of a record and whether it is whole; ``nothing`` where it is not."""
     shard, offset, length = entry["shard"], entry["offset"], entry["length"]
 
     @tf.autograph.experimental.do_not_convert
@@ -217,13 +225,9 @@ def read_record(entry: Mapping[str, Tensor], *, labels: bool = True) -> tuple[di
         )
         framed = _VariantDataset(variant, tf.TensorSpec([], tf.string))
         serialized = framed.take(1).get_single_element()
-        return _decode(serialized, entry, labels=labels), tf.constant(True)
+        return decode(serialized), tf.constant(True)
 
     # One element, or an error in its place, which is passed over.
     found = tf.data.Dataset.from_tensors(0).map(whole).ignore_errors()
-    missing = tf.data.Dataset.from_tensors((_nothing(labels=labels), tf.constant(False)))
-    features, ok = found.concatenate(missing).take(1).get_single_element()
-    for name, feature in stored(labels=labels).items():
-        shape = [None if isinstance(size, str) else size for size in feature.shape]
-        features[name] = tf.ensure_shape(features[name], shape)
-    return features, ok
+    missing = tf.data.Dataset.from_tensors((nothing, tf.constant(False)))
+    return found.concatenate(missing).take(1).get_single_element()

@@ -43,6 +43,9 @@ class Draw(enum.IntEnum):
     REPLACEMENT = 10
     UNIFORM_LETTER = 11
     PROFILE_ROW = 12
+    COMPLEX = 13
+    CROP = 14
+    ENTITY_TEMPLATES = 15
     ROW_NOISE = 20
     LETTER_NOISE = 21
 
@@ -58,7 +61,9 @@ def _product(a: Tensor, b: int) -> tuple[Tensor, Tensor]:
     return high + tf.bitwise.right_shift(middle, shift), a * tf.constant(b, tf.uint64)
 
 
-def doubles(count: int, seed: int, position: Tensor, draw: Draw, index: int = 0) -> Tensor:
+def doubles(
+    count: Tensor | int, seed: int, position: Tensor, draw: Draw, index: Tensor | int = 0
+) -> Tensor:
     """Uniform float64 in [0, 1): [..., count] for positions [...].
 
     The same bits as ``np.random.Generator(np.random.Philox(key=seed,

@@ -130,7 +130,9 @@ def pair_rows(
     table = tf.tensor_scatter_nd_update(table, cells, tf.gather(number, chosen))
 
     # A factor for each chain: whole numbers' products are exact, their powers need not be.
-    factors = tf.repeat(tf.abs(tf.cast(table, tf.float64)), num_copies, axis=1)
+    # A gather, as TensorFlow's repeat fails on no pairs outside of graphs.
+    of_chains = tf.repeat(tf.range(num_entities), num_copies)
+    factors = tf.gather(tf.abs(tf.cast(table, tf.float64)), of_chains, axis=1)
     product = tf.reduce_prod(factors, axis=1)
     order = tf.argsort(product, stable=True)
     more_first = tf.argsort(-tf.gather(tf.repeat(num_chains, num_pairs), order), stable=True)

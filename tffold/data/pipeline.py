@@ -9,15 +9,24 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from records.chains import Assembly
 from records.errors import InputError
 from records.schema import NUM_HITS, NUM_MSA, NUM_RES
-from tffold.config import DataConfig
+from tffold.config import DataConfig, FilterConfig
 from tffold.data import decode
+from tffold.data.assemblies import (
+    ENTITY_HITS,
+    AssemblyTable,
+    best_templates,
+    raw_of,
+    training_templates,
+)
 from tffold.data.choices import draw_recycles, inference_choices, training_choices
 from tffold.data.decode import CHAIN_ID
 from tffold.data.features import make_features
@@ -65,6 +74,15 @@ def _finish(dataset: tf.data.Dataset, config: DataConfig) -> tf.data.Dataset:
     return dataset.prefetch(config.prefetch).with_options(options)
 
 
+def _table(config: DataConfig, sets: Sequence[RecordSet]) -> RecordTable:
+    return AssemblyTable(sets) if config.max_chains else RecordTable(sets)
+
+
+def _of_length(rule: FilterConfig, most: int) -> FilterConfig:
+    """The filter, without assemblies of more residues than a batch has room for."""
+    return replace(rule, max_length=min(rule.max_length or most, most))
+
+
 class TrainingReader:
     """Reads the raw example at any position of the training sequence.
 
@@ -80,27 +98,43 @@ class TrainingReader:
         self._num_recycle, self._global_batch_size = num_recycle, global_batch_size
         sets = [
             RecordSet(sources, self.damage, config) if sources else None
-            for sources in (config.train, config.distillation)
+            for sources in (config.train, config.distillation, config.complexes)
         ]
+        rules = [config.train_filter, config.distillation_filter, config.complex_filter]
+        if config.max_chains:
+            rules = [_of_length(rule, config.max_assembly_length) for rule in rules]
         self.schedule = Schedule(
             sets,
-            [config.train_filter, config.distillation_filter],
+            rules,
             distillation_probability=config.distillation_probability,
+            complex_probability=config.complex_probability,
             seed=seed,
         )
-        self.table = RecordTable([records for records in sets if records])
+        self.table = _table(config, [records for records in sets if records])
 
     def choose(self, position: Tensor, number: Tensor) -> dict[str, Tensor]:
         """What is chosen for records [...] at positions [...]."""
         step = position // self._global_batch_size
+        sizes = self.table.sizes(number)
+        chosen = training_choices(self._config, seed=self._seed, position=position, **sizes)
+        if self._config.max_chains:  # crop and templates follow once the chains are known
+            chosen = {"use_clamped_fape": chosen["use_clamped_fape"]}
         return {
             "position": position,
             "number": number,
             "num_iter_recycling": draw_recycles(self._seed, step, self._num_recycle),
-            **training_choices(
-                self._config, seed=self._seed, position=position, **self.table.sizes(number)
-            ),
+            **chosen,
         }
+
+    def _read(self, choices: dict[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
+        """The record that was chosen, and whether it is whole."""
+        number, position = choices["number"], choices["position"]
+        if not isinstance(self.table, AssemblyTable):
+            return self.table.read(number, choices)
+        hits = self.table.layout(number)[ENTITY_HITS]
+        templates = training_templates(self._config, hits, seed=self._seed, position=position)
+        raw, ok = self.table.read(number, choices | templates)
+        return raw | templates, ok
 
     def chosen(self, position: int, batch: tuple[int, int, int]) -> tf.data.Dataset:
         """What is chosen for the examples from a position on.
@@ -120,7 +154,7 @@ class TrainingReader:
     def read(self, choices: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The raw example; with ``on_corrupt=skip`` another one if its record is damaged."""
         first = dict(choices)
-        raw, ok = self.table.read(first["number"], first)
+        raw, ok = self._read(first)
         if not self.damage.skip:
             checks = [_whole(ok, self.table.name(first["number"]))]
             with tf.control_dependencies(checks):
@@ -132,7 +166,7 @@ class TrainingReader:
             damaged = tf.tensor_scatter_nd_update(damaged, [[attempt]], [now["number"]])
             number = self.schedule.substitute(first["number"], position, attempt + 1)
             now = self.choose(position, number)
-            raw, ok = self.table.read(number, now)
+            raw, ok = self._read(now)
             return attempt + 1, ok, damaged, now, raw
 
         def damaged_still(attempt: Tensor, ok: Tensor, *_: Any) -> Tensor:
@@ -236,13 +270,15 @@ def validation_dataset(
         raise InputError("whole chains have different sizes", mend="validate them one by one")
     damage = Damage(config.on_corrupt)
     records = RecordSet(config.validation, damage, config)
-    table = RecordTable([records])
+    table = _table(config, [records])
     recipe = Recipe.inference(config, num_recycle, labels=True)
     order = range(len(records)) if chosen is None else chosen
 
     @tf.autograph.experimental.do_not_convert
     def read(number: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         choices = inference_choices(config, crop_size=crop_size, **table.sizes(number))
+        if isinstance(table, AssemblyTable):
+            choices |= best_templates(config, table.layout(number)[ENTITY_HITS])
         raw, ok = table.read(number, choices)
         return {"position": number, "num_iter_recycling": num_recycle, **choices, **raw}, ok
 
@@ -267,7 +303,7 @@ def validation_dataset(
 
 
 def inference_example(
-    features: Mapping[str, Any],
+    features: Mapping[str, Any] | Assembly,
     config: DataConfig,
     *,
     num_recycle: int,
@@ -275,26 +311,49 @@ def inference_example(
     labels: bool = False,
     pad_to: int = 0,
 ) -> dict[str, np.ndarray]:
-    """The batch features of one chain from its raw features, [C, ...], without the batch axis.
+    """The batch features of one chain or assembly, [C, ...], without the batch axis.
 
     Args:
         features: of ``records.schema.RECORD_FEATURES``; without ``labels`` the
-            structure may be missing, without templates their features.
-        pad_to: residues to pad to; 0 = the chain's size bucket.
+            structure may be missing, without templates their features.  An ``Assembly``
+            where the model knows chains; features are a monomer there, too.
+        pad_to: residues to pad to; 0 = the size bucket.
+
+    Raises:
+        InputError: an assembly where the model knows single chains, or of too many chains.
     """
-    num_res = len(features["aatype"])
     recipe = Recipe.inference(config, num_recycle, labels=labels)
+    raw: dict[str, Any]
+    if recipe.complexes:
+        assembly = features if isinstance(features, Assembly) else Assembly.of_chain(features)
+        num_res, num_chains = sum(assembly.chain_sizes), len(assembly.entity_id)
+        if labels and num_chains > config.max_chains:
+            raise InputError(
+                f"an assembly of {num_chains} chains",
+                item=str(assembly.features.get(CHAIN_ID, "")),
+                mend=f"raise data.max_chains={config.max_chains}",
+            )
+        raw = raw_of(assembly, recipe.num_templates, labels=labels)
+    else:
+        chain = features.chain() if isinstance(features, Assembly) else features
+        num_res = len(chain["aatype"])
+        raw = _raw_of_chain(chain, recipe, labels=labels)
+    raw |= {"position": 0, "num_iter_recycling": num_recycle, "use_clamped_fape": 1.0}
+    raw = {name: tf.constant(value) for name, value in raw.items()}
+    size = pad_to or int(padded_size(tf.constant(num_res), config.size_buckets))
+    made = make_features(raw, seed=seed, recipe=recipe, padded_size=size)
+    return {name: value.numpy() for name, value in made.items()}
+
+
+def _raw_of_chain(features: Mapping[str, Any], recipe: Recipe, *, labels: bool) -> dict[str, Any]:
+    num_res = len(features["aatype"])
     count = min(len(features.get("template_aatype", ())), recipe.num_templates)
     sizes = {NUM_RES: num_res, NUM_HITS: 0, NUM_MSA: 0}
-    raw = {"position": 0, "num_iter_recycling": num_recycle, "use_clamped_fape": 1.0}
-    raw["crop_start"] = 0
+    raw: dict[str, Any] = {"crop_start": 0}
     for name, feature in decode.stored(labels=labels).items():
         if feature.axes(NUM_HITS):
             value = features.get(name, np.zeros(feature.sizes(sizes), feature.dtype))[:count]
         else:
             value = features[name]
         raw[name] = np.asarray(value, feature.dtype)
-    raw = {name: tf.constant(value) for name, value in raw.items()}
-    size = pad_to or int(padded_size(tf.constant(num_res), config.size_buckets))
-    made = make_features(raw, seed=seed, recipe=recipe, padded_size=size)
-    return {name: value.numpy() for name, value in made.items()}
+    return raw

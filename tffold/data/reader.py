@@ -16,14 +16,24 @@ import tensorflow as tf
 
 from records import example, shards
 from records.cache import local_shards
+from records.chains import Assembly, are_entity_ids
 from records.errors import CorruptRecordError, InputError
-from records.schema import NUM_HITS, NUM_MSA, NUM_RES, PAIRING_FEATURES
+from records.example import ENTITY_ID, PER_ENTITY, VERSION_KEY
+from records.schema import (
+    ENTITY_DIMENSIONS,
+    NUM_CHAINS,
+    NUM_HITS,
+    NUM_MSA,
+    NUM_RES,
+    PAIRING_FEATURES,
+)
 from tffold.config import DataConfig
 from tffold.data import decode
 
 Tensor = Any
 
 _LOG = logging.getLogger(__name__)
+CLUSTER_SIZE = "entity_cluster_size"
 _OPENED_AT_ONCE = 16  # shards: what is waited for is the disk, or a store
 
 
@@ -69,12 +79,15 @@ def _opened(shard: Path | str) -> tuple[list[dict[str, Any]], dict[int, CorruptR
 
 
 class RecordSet:
-    """The monomers of a set of shards, as columns over all of them; complexes are left out.
+    """The records of a set of shards, as columns over all of them.
+
+    Complexes of up to ``data.max_chains`` chains among them; the others are left out.
 
     Attributes (each [n]): ``chain_id``, ``num_res``, ``num_msa``,
-    ``num_templates``, ``resolution`` (Å), ``release_date``, ``cluster_size``,
+    ``num_templates``, ``num_chains``, ``resolution`` (Å), ``release_date``, ``cluster_size``,
     ``max_residue_fraction``; ``places`` [n, 3]: shard, offset and length.
-    ``shards``: the files' paths.
+    ``shards``: the files' paths.  ``layouts``: the chains and entities of each record
+    where complexes are read, else None; see ``layout``.
 
     Raises:
         InputError: no shards, no records, or (``on_corrupt=raise``) one that is
@@ -92,7 +105,7 @@ class RecordSet:
         config = config or DataConfig()
         self.shards = local_shards(sources, config.cache_dir, config.cache_gb << 30)
         entries: list[dict[str, Any]] = []
-        complexes = 0
+        complexes, most = 0, max(config.max_chains, 1)
         places: list[tuple[int, int, int]] = []
         with ThreadPoolExecutor(_OPENED_AT_ONCE) as pool:
             indices = list(pool.map(_opened, self.shards))
@@ -102,16 +115,20 @@ class RecordSet:
                 if error is not None:
                     damage.report(error)
                     continue
-                if entry.get("num_chains", 1) != 1:  # in an index of schema 1 they are not counted
+                if entry.get(NUM_CHAINS, 1) > most:  # in an index of schema 1 they are not counted
                     complexes += 1
                     continue
                 entries.append(entry)
                 places.append((number, entry["offset"], entry["length"]))
         if not entries:
-            what = "no single chains, complexes alone" if complexes else "no records"
+            what = "complexes of more alone" if complexes else "no records"
+            what = f"no assembly of up to {most} chains, {what}" if config.max_chains else what
+            if complexes and not config.max_chains:
+                what = "no single chains, complexes alone"
             raise InputError(f"the shards hold {what}", file=self.name, mend="convert chains")
         if complexes:
-            _LOG.info("%s: left out %d complexes, not single chains", self.name, complexes)
+            why = f"more than data.max_chains={most} chains" if most > 1 else "not single chains"
+            _LOG.info("%s: left out %d complexes, %s", self.name, complexes, why)
         self.places = np.array(places, np.int64)
         self.chain_id = [str(entry["chain_id"]) for entry in entries]
 
@@ -132,6 +149,11 @@ class RecordSet:
         self.release_date = column("release_date", np.str_)
         self.cluster_size = column("cluster_size", np.int64)
         self.max_residue_fraction = column("max_residue_fraction", np.float64)
+        counts = [entry.get(NUM_CHAINS, 1) for entry in entries]
+        self.num_chains = np.array(counts, np.int32)
+        self.layouts = None
+        if config.max_chains:
+            self.layouts = [layout(entry, self.name) for entry in entries]
 
     @staticmethod
     def _unusable(shard: object, entry: dict[str, Any]) -> InputError | None:
@@ -147,7 +169,27 @@ class RecordSet:
         return len(self.chain_id)
 
     def read(self, record: int, *, hits: Sequence[int] | None = None) -> dict[str, Any]:
-        """The raw features of one record, with only these template hits.
+        """The raw features of one monomer, with only these template hits.
+
+        Raises:
+            InputError: it cannot be read; the message names shard and chain.
+        """
+        wanted = None if hits is None else [hits]
+        assembly = self.read_assembly(record, hits=wanted, omit=PAIRING_FEATURES)
+        try:
+            return assembly.chain()
+        except InputError as error:
+            shard = self.shards[self.places[record, 0]]
+            raise InputError(error.what, file=shard, item=error.item, mend=error.mend) from None
+
+    def read_assembly(
+        self,
+        record: int,
+        *,
+        hits: Sequence[Sequence[int]] | None = None,
+        omit: Sequence[str] = (),
+    ) -> Assembly:
+        """One record, with only these template hits of each entity.
 
         Raises:
             InputError: it cannot be read; the message names shard and chain.
@@ -156,18 +198,19 @@ class RecordSet:
         shard, chain = self.shards[number], self.chain_id[record]
         try:
             data = shards.read_record(shard, offset, length)
-            features = example.decode(data, hits=hits, omit=PAIRING_FEATURES)
+            assembly = example.decode_assembly(data, hits=hits, omit=omit)
         except OSError as error:
             raise InputError(f"cannot be read: {error.strerror}", file=shard, item=chain) from None
         except InputError as error:
             raise type(error)(error.what, file=shard, item=chain, mend=error.mend) from None
-        if features["chain_id"] != chain:
+        found = assembly.features["chain_id"]
+        if found != chain:
             raise InputError(
-                f"the index promises {chain} here, the record is {features['chain_id']}",
+                f"the index promises {chain} here, the record is {found}",
                 file=shard,
                 mend=f"delete {shards.index_path(shard)}; it is rebuilt",
             )
-        return features
+        return assembly
 
     def report(self, record: int) -> None:
         """Tell what is wrong with a record that was found damaged.
@@ -176,7 +219,7 @@ class RecordSet:
             InputError: with ``on_corrupt=raise``.
         """
         try:
-            self.read(record)
+            (self.read_assembly if self.layouts else self.read)(record)
         except InputError as error:
             self._damage.report(error)
         else:
@@ -188,6 +231,46 @@ class RecordSet:
                     mend="check the file system",
                 )
             )
+
+
+def layout(entry: Mapping[str, Any], file: object) -> dict[str, list[int]]:
+    """The chains and entities of a record, from its index: each a list.
+
+    ``entity_id`` (each chain's), and of each entity ``entity_cluster_size`` and
+    ``entity_num_…`` for each of its dimensions.
+
+    Raises:
+        InputError: the index does not say it, or contradicts itself.
+    """
+    names = [f"{PER_ENTITY}{name}" for name in ENTITY_DIMENSIONS]
+    if entry.get(VERSION_KEY) == 1:  # one chain
+        sizes = [[entry.get(name, 0)] for name in ENTITY_DIMENSIONS]
+        found = dict(zip(names, sizes, strict=True))
+        return found | {ENTITY_ID: [1], CLUSTER_SIZE: [entry["cluster_size"]]}
+    found = {name: entry.get(name) for name in (*names, ENTITY_ID, CLUSTER_SIZE)}
+    whole = all(
+        isinstance(values, list) and all(type(value) is int for value in values)
+        for values in found.values()
+    )
+    if not whole or not _consistent(found, entry):
+        raise InputError(
+            "the index beside these shards does not say which chains a record has",
+            file=file,
+            item=entry["chain_id"],
+            mend=f"delete *{shards.INDEX_SUFFIX}; it is rebuilt",
+        )
+    return found
+
+
+def _consistent(found: Mapping[str, list[int]], entry: Mapping[str, Any]) -> bool:
+    residues = found[f"{PER_ENTITY}{NUM_RES}"]
+    lengths = {len(values) for name, values in found.items() if name != ENTITY_ID}
+    return (
+        lengths == {len(residues)}
+        and are_entity_ids(found[ENTITY_ID], len(residues))
+        and entry.get(NUM_CHAINS) == len(found[ENTITY_ID])
+        and entry.get(NUM_RES) == sum(residues[entity - 1] for entity in found[ENTITY_ID])
+    )
 
 
 class RecordTable:
@@ -223,13 +306,17 @@ class RecordTable:
 
     def read(self, number: Tensor, choices: Mapping[str, Tensor]) -> tuple[dict, Tensor]:
         """The raw features of a record and whether it is whole; see ``decode.read_record``."""
-        file = self._file[number]
+        entry = self._entry(number)
+        raw, ok = decode.read_record({**entry, **choices}, labels=self._labels)
+        return raw | {decode.CHAIN_ID: entry[decode.CHAIN_ID]}, ok
+
+    def _entry(self, number: Tensor) -> dict[str, Tensor]:
+        """What the index promises of a record."""
         entry = {name: column[number] for name, column in self._columns.items()}
         entry[NUM_RES] = tf.cast(self._num_res[number], tf.int64)
         entry[NUM_HITS] = tf.cast(self._num_hits[number], tf.int64)
-        entry["shard"] = self._shards[file]
-        raw, ok = decode.read_record({**entry, **choices}, labels=self._labels)
-        return raw | {decode.CHAIN_ID: entry[decode.CHAIN_ID]}, ok
+        entry["shard"] = self._shards[self._file[number]]
+        return entry
 
     def name(self, number: Tensor) -> Tensor:
         """Shard and chain of a record, for messages."""

@@ -7,6 +7,8 @@ from typing import Any
 
 from records.errors import InputError
 from records.schema import (
+    NUM_ASSEMBLY_RES,
+    NUM_CHAINS,
     NUM_EXTRA_SEQ,
     NUM_MSA_SEQ,
     NUM_RES,
@@ -35,6 +37,9 @@ class Recipe:
     replacement: Replacement
     min_confidence: float
     num_chains: int = 0  # of an assembly; 0: single chains alone
+    num_assembly_res: int = 0  # residues of its truth; 0: as many as of the result
+    spatial_crop: float = 0.0  # share of crops around an interface
+    draw_crop: bool = False  # of an assembly; else its first residues are taken
     labels: bool = True
 
     @classmethod
@@ -64,6 +69,10 @@ class Recipe:
                 config.masked_msa_same_prob,
             ),
             min_confidence=config.distillation_min_confidence,
+            num_chains=config.max_chains,
+            num_assembly_res=config.max_assembly_length,
+            spatial_crop=config.spatial_crop_probability,
+            draw_crop=True,
         )
 
     @classmethod
@@ -76,6 +85,8 @@ class Recipe:
             mask_fraction=config.masked_msa_replace_fraction
             if config.mask_msa_in_inference
             else 0.0,
+            num_assembly_res=0,
+            draw_crop=False,
             labels=labels,
         )
 
@@ -86,7 +97,9 @@ class Recipe:
 
     def features(self) -> dict[str, Feature]:
         """The rows of the feature table that the result carries."""
-        return batch_features(templates=self.num_templates > 0, labels=self.labels)
+        return batch_features(
+            templates=self.num_templates > 0, labels=self.labels, complexes=self.complexes
+        )
 
     def sizes(self, num_res: Tensor | int) -> dict[str, Tensor | int]:
         """The symbolic dimensions in numbers, for ``num_res`` residues."""
@@ -95,4 +108,6 @@ class Recipe:
             NUM_MSA_SEQ: self.num_centres,
             NUM_EXTRA_SEQ: self.num_extra,
             NUM_TEMPLATES: self.num_templates,
+            NUM_CHAINS: self.num_chains,
+            NUM_ASSEMBLY_RES: self.num_assembly_res or num_res,
         }

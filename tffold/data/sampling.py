@@ -1,7 +1,7 @@
-"""Which chain stands at which position of the endless training sequence (supplement 1.2.5, 1.3).
+"""Which record stands at which position of the endless training sequence (supplement 1.2.5, 1.3).
 
 The sequence is a pure function of (seed, position): the source of a position
-is drawn first (predicted structures in 75 % of the cases); within a source,
+is drawn first (complexes or not, predicted structures in 75 % of the other cases); within a source,
 every epoch is a fresh permutation of its chains from which each is accepted
 with the probability of its length and cluster.  All of it is computed from the
 shards' indices, so that going to any position reads no record.
@@ -19,12 +19,16 @@ import numpy as np
 import tensorflow as tf
 
 from records.errors import InputError
+from records.example import ENTITY_ID
 from tffold.config import FilterConfig
 from tffold.data import keys
 from tffold.data.keys import Draw
-from tffold.data.reader import RecordSet
+from tffold.data.reader import CLUSTER_SIZE, RecordSet
 
 Tensor = Any
+
+FILTERS = ("train_filter", "distillation_filter", "complex_filter")
+RECORDS = ("chains", "chains", "complexes")
 
 _BLOCK = 1 << 16  # draws made at once
 _LAST_BLOCK = 1 << 46
@@ -40,6 +44,7 @@ def passes(records: RecordSet, rule: FilterConfig) -> np.ndarray:
         kept &= records.resolution < rule.max_resolution
     kept &= records.max_residue_fraction <= rule.max_single_residue_fraction
     kept &= records.num_res >= max(rule.min_length, 1)
+    kept &= records.num_chains >= rule.min_chains
     if rule.max_length:
         kept &= records.num_res <= rule.max_length
     kept &= records.num_msa >= rule.min_msa_rows
@@ -52,13 +57,19 @@ def acceptance(records: RecordSet, rule: FilterConfig) -> np.ndarray:
     """The probability that an epoch uses a record: [n] float64 (supplement 1.2.5).
 
     max(min(L, 512), 256) / 512 for the length L, times 1 / n in a cluster of n
-    chains; 0 for what the filter drops.
+    chains; 0 for what the filter drops.  A complex is used where any of its chains would be:
+    1 - Π (1 - 1 / n) over its chains, as in OpenFold.
     """
     probability = passes(records, rule).astype(np.float64)
     if rule.sample_by_length:
         probability *= np.clip(records.num_res, 256, 512) / 512
     if rule.sample_by_cluster:
+        chosen = probability.copy()
         probability /= np.maximum(records.cluster_size, 1)
+        for record in np.flatnonzero(records.num_chains > 1):
+            layout = records.layouts[record]
+            sizes = np.maximum(layout[CLUSTER_SIZE], 1)[np.array(layout[ENTITY_ID]) - 1]
+            probability[record] = chosen[record] * (1.0 - np.prod(1.0 - 1.0 / sizes))
     return probability
 
 
@@ -135,9 +146,12 @@ class Schedule:
     """The record at every position, numbered through all sources' records.
 
     Args:
-        sets: experimental structures first, predicted ones second; either may be None.
+        sets: experimental structures first, predicted ones second, complexes third; any may be
+            None.
         rules: their filters.
-        distillation_probability: share of predicted structures when there are both.
+        distillation_probability: share of predicted structures when there are both, among what
+            is not of the third set.
+        complex_probability: share of the third set when there is another.
 
     Raises:
         InputError: there is no set, or a filter leaves nothing of one.
@@ -149,6 +163,7 @@ class Schedule:
         rules: Sequence[FilterConfig],
         *,
         distillation_probability: float,
+        complex_probability: float = 0.0,
         seed: int,
     ) -> None:
         self.sets = list(sets)
@@ -159,23 +174,37 @@ class Schedule:
                 continue
             probability = acceptance(records, rule)
             if not probability.any():
+                further = " or raise data.max_assembly_length" if records.layouts else ""
                 raise InputError(
-                    f"none of the {len(records)} chains passes the filter",
+                    f"none of the {len(records)} {RECORDS[source]} passes the filter",
                     file=records.name,
-                    mend="widen data.train_filter or data.distillation_filter",
+                    mend=f"widen data.{FILTERS[source]}{further}",
                 )
             self._epochs.append(Epochs(seed, source, probability))
         if not self._epochs:
             raise InputError("no training shards", mend="set data.train or data.distillation")
-        # Where the second source's numbers begin.
-        self._first = len(self.sets[0]) if len(self._epochs) > 1 else 0
-        self._share = distillation_probability
-        self._prefix = _Prefix(lambda block: tf.reduce_sum(self._sources(block)))
+        # Where each source's numbers begin.
+        sizes = [len(records) for records in self.sets if records is not None]
+        self._first = np.cumsum([0, *sizes[:-1]])
+        there = [records is not None for records in (*self.sets, None)[:3]]
+        # Which sources there are is known: where one alone is left, nothing is drawn.
+        self._predicted = distillation_probability if there[0] and there[1] else None
+        self._complex = complex_probability if there[2] and (there[0] or there[1]) else None
+        self._prefixes = [self._prefix(k) for k in range(1, len(self._epochs))]
+
+    def _prefix(self, source: int) -> _Prefix:
+        return _Prefix(lambda block: _count(self._sources(block), source))
 
     def _sources(self, block: Tensor) -> Tensor:
-        """1 where a position of a block is a predicted structure: [_BLOCK] int64."""
-        draws = keys.doubles(_BLOCK, self._seed, block, Draw.SOURCE)
-        return tf.cast(draws < self._share, tf.int64)
+        """Which of the sources each position of a block has: [_BLOCK] int64."""
+        source = tf.zeros([_BLOCK], tf.int64)
+        if self._predicted is not None:
+            draws = keys.doubles(_BLOCK, self._seed, block, Draw.SOURCE)
+            source = tf.cast(draws < self._predicted, tf.int64)
+        if self._complex is not None:
+            draws = keys.doubles(_BLOCK, self._seed, block, Draw.COMPLEX)
+            source = tf.where(draws < self._complex, np.int64(len(self._epochs) - 1), source)
+        return source
 
     def numbers(self, position: int) -> tf.data.Dataset:
         """The records' numbers from a position on, for ever."""
@@ -183,17 +212,28 @@ class Schedule:
             return self._epochs[0].records(position)
         block, place = divmod(position, _BLOCK)
         inside = self._sources(tf.constant(block, tf.int64))[:place]
-        predicted = self._prefix.before(block) + int(tf.reduce_sum(inside))
-        experimental = self._epochs[0].records(position - predicted)
-        both = [experimental, self._epochs[1].records(predicted).map(lambda n: n + self._first)]
-        return tf.data.Dataset.choose_from_datasets(both, _in_blocks(self._sources, block, place))
+        ranks = [
+            prefix.before(block) + int(_count(inside, source))
+            for source, prefix in enumerate(self._prefixes, start=1)
+        ]
+        ranks.insert(0, position - sum(ranks))
+        each = [
+            epochs.records(rank).map(lambda number, first=first: number + first)
+            for epochs, rank, first in zip(self._epochs, ranks, self._first, strict=True)
+        ]
+        return tf.data.Dataset.choose_from_datasets(each, _in_blocks(self._sources, block, place))
 
     def substitute(self, number: Tensor, position: Tensor, attempt: Tensor) -> Tensor:
         """Another record of the same source, for a damaged one."""
         if len(self._epochs) == 1:
             return self._epochs[0].substitute(position, attempt)
-        return tf.cond(
-            number < self._first,
-            lambda: self._epochs[0].substitute(position, attempt),
-            lambda: self._epochs[1].substitute(position, attempt) + self._first,
-        )
+        source = tf.searchsorted(self._first, tf.cast(number, tf.int64)[None], side="right")[0] - 1
+        branches = [
+            lambda epochs=epochs, first=first: epochs.substitute(position, attempt) + first
+            for epochs, first in zip(self._epochs, self._first, strict=True)
+        ]
+        return tf.switch_case(source, branches)
+
+
+def _count(sources: Tensor, source: int) -> Tensor:
+    return tf.math.count_nonzero(tf.equal(sources, source))

@@ -94,9 +94,9 @@ def _evaluation(config: Config, trainer: AlphaFoldTrainer) -> ChainEvaluation | 
 
 
 def _describe_data(factory: TrainingData, evaluation: ChainEvaluation | None) -> str:
-    train, distillation = factory.reader.schedule.sets
-    validation = evaluation.records if evaluation is not None else None
-    sets = {"training": train, "distillation": distillation, "validation": validation}
+    names = ("training", "distillation", "complexes")
+    sets = dict(zip(names, factory.reader.schedule.sets, strict=True))
+    sets["validation"] = evaluation.records if evaluation is not None else None
     return describe.data_table(sets)
 
 
