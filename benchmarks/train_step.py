@@ -38,7 +38,7 @@ def settings(options: argparse.Namespace) -> dict[str, object]:
         "model.extra_msa_stack.num_block": options.extra_msa_blocks,
         "model.template.enabled": not options.no_templates,
         "model.bfloat16": options.bf16,
-        "model.remat": not options.no_remat,
+        "model.remat": "none" if options.no_remat else "all",
         **of_size(options.crop, options.msa, options.extra),
     }
 

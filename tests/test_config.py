@@ -282,3 +282,11 @@ def test_what_is_saved_by_the_clock_cannot_be_compared_first(tmp_path):
 def test_validation_needs_an_interval(tmp_path):
     with pytest.raises(InputError, match="validation.every"):
         load_config(write(tmp_path, "validation: {every: 0}"))
+
+
+@pytest.mark.parametrize(("written", "meant"), [("true", "all"), ("false", "none")])
+def test_recomputation_as_it_was_written_once_is_understood(written, meant, tmp_path):
+    path = tmp_path / "old.yaml"
+    path.write_text(f"model:\n  remat: {written}\n")
+    assert load_config(path).model.remat == meant
+    assert load_config("model_1", [f"model.remat={written}"]).model.remat == meant

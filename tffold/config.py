@@ -16,6 +16,7 @@ from typing import Any
 
 STRATEGIES = ("single", "mirrored", "multi_worker", "tpu")
 RANKINGS = ("plddt", "ptm")
+REMAT = ("none", "cheap", "all")
 
 
 @dataclass(frozen=True)
@@ -195,7 +196,9 @@ class ModelConfig:
     # Triangle multiplication's two edges from one array of weights (multimer v3).
     fuse_projections: bool = False
     slice_mib: int = 32  # MiB of a module's largest intermediate at a time; 0 = all at once
-    remat: bool = True  # recompute each block in the backward pass (supplement 1.11.8)
+    # What the backward pass recomputes (supplement 1.11.8): nothing; each block but for a few
+    # results that are dear and small; each block.
+    remat: str = setting("all", one_of=REMAT)
     bfloat16: bool = False  # trunk in bfloat16, variables and structure module in float32
 
 

@@ -167,6 +167,8 @@ def _checked_tree(cls: type, tree: Any, source: str, prefix: tuple[str, ...]) ->
             checked[key] = _checked_tree(hints[key], value, source, (*prefix, key))
         elif hints[key] == list[str] and isinstance(value, str):
             checked[key] = [value]
+        elif dotted == "model.remat" and isinstance(value, bool):  # as it was written once
+            checked[key] = "all" if value else "none"
         elif not _has_type(value, hints[key]):
             kind = hints[key].__name__ if not typing.get_args(hints[key]) else str(hints[key])
             raise InputError(f"{source}: '{dotted}' must be {kind}, not {value!r}")

@@ -15,7 +15,7 @@ import tensorflow as tf
 from tffold.model.block_stack import BlockStack
 from tffold.model.module import Module
 from tffold.model.primitives import Linear
-from tffold.model.recompute import recomputing_loop
+from tffold.model.recompute import keep, recomputing_loop, returned
 from tffold.model.slicing import sliced
 
 
@@ -43,6 +43,40 @@ def test_a_loop_by_hand():
     assert float(dx) == 164.0
 
 
+@pytest.mark.parametrize("num_kept", [0, 1])
+def test_what_is_known_is_not_made_again(num_kept):
+    """In the backward pass ``returned`` and ``keep`` hold what the forward pass stored.
+
+    x -> 2 x + 3, through 2 x, which is kept; run again, the body makes other values by mistake,
+    and only those that are stored come out right: gradients are by the stored ones.
+    """
+    runs, seen = [], []
+
+    def body(i, state, stacked, shared):
+        (x,), (w,) = state, stacked
+        fault = 100.0 * len(runs)
+        runs.append(i)
+        doubled = keep(w * x + fault)
+        following = returned(doubled + 3.0 + fault, 0)
+        seen.append((doubled, following))
+        return (following,), (tf.square(doubled)[None], tf.square(following)[None])
+
+    w, x = tf.constant([2.0]), tf.constant(1.0)
+    with tf.GradientTape() as tape:
+        tape.watch([w, x])
+        _, squares = recomputing_loop(
+            body, 1, (x,), (w,), output_specs=2 * (((1,), "float32"),),
+            kept_specs=num_kept * (((), "float32"),),
+        )  # fmt: skip
+        total = tf.reduce_sum(squares)
+    dx = tape.gradient(total, x)
+    assert float(total) == 2.0**2 + 5.0**2
+    doubled, following = (float(value) for value in seen[1])
+    assert doubled == (2.0 if num_kept else 102.0)
+    assert following == 5.0
+    assert float(dx) == 2 * 2.0 * doubled + 2 * 2.0 * following
+
+
 MEMORY = """
 import sys
 import tensorflow as tf
@@ -54,7 +88,7 @@ attention = AttentionConfig(4, 16)
 config = StackConfig(msa_row_attention=attention, msa_column_attention=attention,
     outer_product_channel=4, triangle_multiplication_channel=16, triangle_attention=attention)
 block = EvoformerBlock(config, 16, 16, False, "block")
-options = Options(remat=sys.argv[1] == "remat")
+options = Options(remat=sys.argv[1])
 stack = BlockStack(block, int(sys.argv[2]), "stack", options)
 stack.build()
 masks = (tf.ones([8, 64]), tf.ones([64, 64]))
@@ -85,12 +119,14 @@ def test_recomputation_saves_memory(tmp_path):
     """A looped block more costs its input; an unrolled one all that its gradient needs."""
     used = {
         (mode, n): buffer_bytes(tmp_path / f"{mode}{n}", mode, n)
-        for mode, n in (("remat", 2), ("remat", 6), ("keep", 2))
+        for mode, n in (("all", 2), ("all", 6), ("none", 2), ("cheap", 6))
     }
     inputs = 4 * (8 * 64 * 16 + 64 * 64 * 16)  # bytes of one MSA and one pair activation
-    each = (used["remat", 6] - used["remat", 2]) / 4
+    each = (used["all", 6] - used["all", 2]) / 4
     assert inputs <= each < 1.5 * inputs
-    assert used["keep", 2] > used["remat", 6]
+    kept = 6 * 4 * (2 * 8 * 64 * 16 + 64 * 64 * 16)  # the MSA twice, the pair once
+    assert 0.5 * kept < used["cheap", 6] - used["all", 6] < 1.5 * kept
+    assert used["none", 2] > used["all", 6]
 
 
 class LeavesAWeightOut(Module):

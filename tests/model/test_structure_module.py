@@ -146,7 +146,7 @@ class TestFoldIterationOnMatrices(TestFoldIteration):
 class TestStructureModule(StructureTests):
     layer_class = StructureModule
     settings = SETTINGS
-    remat = True
+    remat = "all"
     inputs = {
         "single": numbers("i s"),
         "pair": numbers("i j z"),
@@ -216,7 +216,7 @@ class TestStructureModule(StructureTests):
 
 
 class TestUnrolledStructureModule(TestStructureModule):
-    remat = False
+    remat = "none"
 
 
 class TestStructureModuleOnMatrices(TestStructureModule):

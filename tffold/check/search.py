@@ -8,7 +8,7 @@ from typing import Any
 
 from tffold.check.child import ENDED, OUT_OF_MEMORY
 from tffold.check.report import FAIL, Line, measured
-from tffold.config import Config
+from tffold.config import REMAT, Config
 
 PART = "speed"
 CROP_UNIT = 16  # residues
@@ -58,7 +58,7 @@ def tune(config: Config, base: list[Line], measure: Measure) -> Iterator[Line]:
     model = config.model
     before = samples_per_second(base)
     tries: list[dict[str, Any]] = [
-        {"model.remat": not model.remat},
+        *({"model.remat": mode} for mode in REMAT if mode != model.remat),
         {"model.bfloat16": not model.bfloat16},
         *({"model.slice_mib": size} for size in SLICES if size != model.slice_mib),
     ]

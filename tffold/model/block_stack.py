@@ -17,11 +17,12 @@ class BlockStack(Module):
     Each block has weights of its own.
 
     ``block`` maps ``(state, constants, key)`` to the next state, a tuple of
-    tensors like the first; its weights get a leading block axis. With
-    ``remat`` the backward pass keeps each block's input only and recomputes
-    the block from it, in a loop (supplement 1.11.8); dropout recurs exactly because its masks
-    depend on ``key`` and the block's number alone. Without, the blocks are
-    unrolled and everything is kept.
+    tensors like the first; its weights get a leading block axis. With ``remat`` ``all`` the
+    backward pass keeps each block's input only and recomputes the block from it, in a loop
+    (supplement 1.11.8); dropout recurs exactly because its masks depend on ``key`` and the
+    block's number alone. With ``cheap`` it also keeps what the block passes to ``keep``; the
+    block's ``kept_specs(state)`` says the shapes and dtypes, in the order of the calls. With
+    ``none`` the blocks are unrolled and everything is kept.
     """
 
     def __init__(
@@ -49,8 +50,15 @@ class BlockStack(Module):
             with OnlyTheseWeights(variables, weights):
                 return tuple(self.block(state, tuple(constants), fold_key(key, i))), ()
 
-        if self.remat:
-            state, _ = recomputing_loop(run_block, self.num_block, state, stacked=weights)
+        if self.remat != "none":
+            keeps = self.remat == "cheap" and hasattr(self.block, "kept_specs")
+            state, _ = recomputing_loop(
+                run_block,
+                self.num_block,
+                state,
+                stacked=weights,
+                kept_specs=self.block.kept_specs(state) if keeps else (),
+            )
             return state
         for i in range(self.num_block):
             state, _ = run_block(i, state, tuple(w[i] for w in weights), ())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import keras
+
 from tffold.config import StackConfig
 from tffold.model.module import DEFAULT_OPTIONS, Module, Options
 from tffold.model.msa_attention import (
@@ -14,6 +16,7 @@ from tffold.model.msa_attention import (
 )
 from tffold.model.outer_product_mean import OuterProductMean
 from tffold.model.primitives import dropout, dropout_masks
+from tffold.model.recompute import keep, returned
 from tffold.model.triangle_attention import TriangleAttention
 from tffold.model.triangle_multiplication import TriangleMultiplication
 
@@ -87,6 +90,15 @@ class EvoformerBlock(Module):
             pair_channel, c.pair_transition_factor, "pair_transition", options=options
         )
 
+    def kept_specs(self, state: tuple[Tensor, Tensor]) -> list[tuple[tuple[int, ...], str]]:
+        """Shapes and dtypes of what a call passes to ``keep``.
+
+        Of all updates the outer product mean and the two attentions over the MSA take most
+        arithmetic, and what is kept of each is one array of the MSA's or the pair's size.
+        """
+        msa, pair = ((tuple(x.shape), keras.backend.standardize_dtype(x.dtype)) for x in state)
+        return [pair, msa, msa] if self.outer_product_first else [msa, msa, pair]
+
     def call(
         self,
         state: tuple[Tensor, Tensor],
@@ -109,12 +121,12 @@ class EvoformerBlock(Module):
         )
 
         if self.outer_product_first:
-            pair += self.outer_product_mean(msa, msa_mask)
-        msa += dropout(self.row_attention(msa, msa_mask, pair), row, row_rate)
-        msa += dropout(self.column_attention(msa, msa_mask), column, column_rate)
+            pair = keep(pair + self.outer_product_mean(msa, msa_mask))
+        msa = keep(msa + dropout(self.row_attention(msa, msa_mask, pair), row, row_rate))
+        msa = keep(msa + dropout(self.column_attention(msa, msa_mask), column, column_rate))
         msa += self.msa_transition(msa)
         if not self.outer_product_first:
-            pair += self.outer_product_mean(msa, msa_mask)
+            pair = keep(pair + self.outer_product_mean(returned(msa, 0), msa_mask))
         update = self.multiplication_outgoing(pair, pair_mask)
         pair += dropout(update, outgoing, multiplication_rate)
         update = self.multiplication_incoming(pair, pair_mask)

@@ -74,13 +74,14 @@ class Options:
 
     ``zero_init``: layers that end a residual branch or make logits start at zero (supplement
     1.11.4). ``slice_mib``: MiB of a layer's largest intermediate that are made at a time, 0: all
-    at once. ``remat``: the backward pass recomputes each block (supplement 1.11.8).
+    at once. ``remat``: what the backward pass recomputes of each block (supplement 1.11.8):
+    ``none``, ``cheap``: all but what a block marks with ``keep``, or ``all``.
     ``fuse_projections``: triangle multiplications keep both edges' weights in one array.
     """
 
     zero_init: bool = True
     slice_mib: int = 0
-    remat: bool = True
+    remat: str = "all"
     fuse_projections: bool = False
 
     @classmethod

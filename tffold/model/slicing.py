@@ -34,8 +34,9 @@ def sliced(
     row_size: int,
     slice_mib: int,
     row_shape: Sequence[int] | None = None,
+    row_shapes: Sequence[Sequence[int]] | None = None,
     dtype: str | None = None,
-) -> Tensor:
+) -> Any:
     """``function(*rows, *beside, *shared)``, which treats rows apart, over slices of the rows.
 
     The gradient recomputes each slice, so what ``function`` makes on the way is never kept.
@@ -49,13 +50,14 @@ def sliced(
       row_size: elements of the largest intermediate of one row.
       slice_mib: MiB that this intermediate may take; 0: no slices.
       row_shape, dtype: of the result's rows; default: those of the first of ``rows``.
+      row_shapes: where ``function`` returns several results, one for each.
     """
     num_row = (*rows, *beside)[0].shape[0]
     count = num_slices(num_row, ELEMENT_BYTES * row_size, slice_mib)
     if count == 1:
         return function(*rows, *beside, *shared)
     size = num_row // count
-    shape = tuple(rows[0].shape[1:] if row_shape is None else row_shape)
+    shapes = row_shapes or [rows[0].shape[1:] if row_shape is None else row_shape]
     dtype = keras.backend.standardize_dtype(dtype or rows[0].dtype)
     num_shared = len(shared)
     variables = [v for module in modules for v in module.trainable_variables]
@@ -67,10 +69,12 @@ def sliced(
     def body(i: Tensor, _: tuple, slices: tuple, whole: tuple) -> tuple[tuple, tuple]:
         others = [ops.take(x, i, axis=0) for x in beside]
         with OnlyTheseWeights(variables, whole[num_shared:]):
-            return (), (function(*slices, *others, *whole[:num_shared]),)
+            found = function(*slices, *others, *whole[:num_shared])
+        return (), (tuple(found) if row_shapes else (found,))
 
     weights = [v.value for v in variables]
-    spec = ((size, *shape), dtype)
-    _, (results,) = recomputing_loop(body, count, (), rows, (*shared, *weights), (spec,))
+    specs = [((size, *shape), dtype) for shape in shapes]
+    _, results = recomputing_loop(body, count, (), rows, (*shared, *weights), specs)
     # [slices, n / slices, ...] -> [n, ...]
-    return ops.reshape(results, (num_row, *shape))
+    results = [ops.reshape(x, (num_row, *shape)) for x, shape in zip(results, shapes, strict=True)]
+    return tuple(results) if row_shapes else results[0]

@@ -176,7 +176,7 @@ class StructureModule(Module):
     def __init__(self, config: ModelConfig):
         super().__init__("structure_module")
         c_s = config.single_channel
-        self.config, self.remat = config.structure_module, config.remat
+        self.config, self.remat = config.structure_module, config.remat != "none"
         self.single_layer_norm = LayerNorm(c_s, "single_layer_norm")
         self.initial_projection = Linear(c_s, c_s, "initial_projection", lecun_normal)
         self.pair_layer_norm = LayerNorm(config.pair_channel, "pair_layer_norm")

@@ -8,6 +8,7 @@ from keras import ops
 
 from tffold.model.module import DEFAULT_OPTIONS, Module, Options, ones, zeros
 from tffold.model.primitives import LayerNorm, Linear, layer_norm
+from tffold.model.slicing import ELEMENT_BYTES, num_slices, sliced
 
 Tensor = Any
 
@@ -42,7 +43,7 @@ class TriangleMultiplication(Module):
         self.outgoing = outgoing
         self.channel, self.hidden_channel = channel, hidden_channel
         c, d = channel, hidden_channel
-        self.fused = options.fuse_projections
+        self.fused, self.slice_mib = options.fuse_projections, options.slice_mib
         if self.fused:
             self.layer_norm_input = LayerNorm(c, "left_norm_input")
             self.projection = Linear(c, 2 * d, "projection")
@@ -79,14 +80,50 @@ class TriangleMultiplication(Module):
         return edges
 
     def call(self, pair: Tensor, mask: Tensor) -> Tensor:
+        num_res = pair.shape[-2]
+        row_size = 4 * self.hidden_channel * num_res
+        count = num_slices(num_res, ELEMENT_BYTES * row_size, self.slice_mib)
         x = self.layer_norm_input(pair)
-        left, right = self._edges(x, mask)
+        if count == 1 or len(pair.shape) == 4:
+            left, right = self._edges(x, mask)
+            if not self.outgoing:
+                left, right = ops.swapaxes(right, -1, -2), ops.swapaxes(left, -1, -2)
+            return self._multiply(left, right, x)
+        return self._in_slices(x, mask, row_size)
+
+    def _in_slices(self, x: Tensor, mask: Tensor, row_size: int) -> Tensor:
+        """The same by rows of edges and then by rows of the result.
+
+        Neither the four projections nor the product is ever whole; the backward pass makes both
+        anew.
+        """
+
+        def project_rows(x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+            # [d, i, k] -> [i, d, k]
+            return tuple(ops.swapaxes(edge, 0, 1) for edge in self._edges(x, mask))
+
+        def multiply_rows(left: Tensor, x: Tensor, right: Tensor) -> Tensor:
+            # [i, d, k], [j, d, k] -> [d, i, k], [d, j, k]
+            return self._multiply(ops.swapaxes(left, 0, 1), ops.swapaxes(right, 0, 1), x)
+
+        sizes = {"row_size": row_size, "slice_mib": self.slice_mib}
+        edge_shape = (self.hidden_channel, x.shape[0])
         if self.outgoing:
-            # [..., d, i, k] x [..., d, k, j] -> [..., d, i, j]
-            act = ops.matmul(left, ops.swapaxes(right, -1, -2))
-        else:
-            # sum over k of right [..., d, k, i] and left [..., d, k, j] -> [..., d, i, j]
-            act = ops.matmul(ops.swapaxes(right, -1, -2), left)
+            rows = x, mask
+        else:  # the sum is over rows: they become columns
+            rows = ops.swapaxes(x, 0, 1), ops.transpose(mask)
+        left, right = sliced(
+            (self,), project_rows, rows[:1], rows[1:], row_shapes=2 * [edge_shape], **sizes
+        )
+        if not self.outgoing:
+            left, right = right, left
+        return sliced(
+            (self,), multiply_rows, (left, x), shared=(right,), row_shape=x.shape[1:], **sizes
+        )
+
+    def _multiply(self, left: Tensor, right: Tensor, x: Tensor) -> Tensor:
+        """Line 4: ``left`` [..., d, i, k], ``right`` [..., d, j, k], ``x`` [..., i, j, c]."""
+        act = ops.matmul(left, ops.swapaxes(right, -1, -2))
         norm = self.center_layer_norm
         # [d] -> [d, 1, 1]
         scale, offset = (ops.convert_to_tensor(v)[:, None, None] for v in (norm.scale, norm.offset))

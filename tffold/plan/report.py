@@ -186,7 +186,7 @@ def knobs(config: Config) -> Iterator[tuple[str, Config]]:
         setattr(getattr(target, section), key, value)
 
     model, data = config.model, config.data
-    changes = [("model.remat", True)] if not model.remat else []
+    changes = [("model.remat", "all")] if model.remat != "all" else []
     changes += [("model.bfloat16", True)] if not model.bfloat16 else []
     if not model.slice_mib or model.slice_mib > SLICE_MIB:
         changes.append(("model.slice_mib", SLICE_MIB))
