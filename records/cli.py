@@ -17,6 +17,7 @@ from records.engine import CACHE_DIR, SHARD_BYTES, Conversion, run, work_folder
 from records.errors import InputError
 from records.search import SearchOptions, check_search
 from records.search_missing import search_missing
+from records.sources import find_path, spelt
 from records.tasks import add_resolutions, angstroms, make_tasks
 from records.templates import TemplateLibrary
 
@@ -306,8 +307,30 @@ def _holds_many(source: str) -> bool:
     )
 
 
+_INPUTS = (
+    "chains", "duplicates", "clusters", "validation_chains", "template_mmcif", "template_dates",
+    "afdb",
+)  # fmt: skip
+
+
+def _as_spelt(source: str) -> str:
+    """An input's place; where its name has another case there, that is said.  Raises InputError."""
+    listed = source.startswith("@")
+    given = paths.tidy(source.removeprefix("@"))
+    found = find_path(given)
+    if found != given:
+        print(f"{given}: not there, so this is read: {found}", file=sys.stderr)
+    return f"@{found}" if listed else found
+
+
 def make_conversion(args: argparse.Namespace) -> Conversion:
     """Options and tasks of a command line.  Raises InputError."""
+    args.mmcif, args.alignments = (
+        list(map(_as_spelt, given)) for given in (args.mmcif, args.alignments)
+    )
+    for name in _INPUTS:
+        if getattr(args, name):
+            setattr(args, name, _as_spelt(getattr(args, name)))
     if args.complexes and args.distillation and args.search:
         raise InputError("predicted complexes are not searched for", mend="give --alignments")
     if args.afdb:
@@ -329,7 +352,7 @@ def make_conversion(args: argparse.Namespace) -> Conversion:
         for name in ConvertOptions.__dataclass_fields__
         if hasattr(args, name)
     }
-    of_all = args.resolutions and not paths.is_file(args.resolutions)
+    of_all = args.resolutions and spelt(args.resolutions) is None
     if of_all:
         shared["resolution"] = angstroms(args.resolutions, item="--resolution")
     options = ConvertOptions(template_folder=templates, **shared)
@@ -346,7 +369,7 @@ def make_conversion(args: argparse.Namespace) -> Conversion:
         limit=args.limit,
     )
     if args.resolutions and not of_all:
-        tasks = add_resolutions(tasks, args.resolutions)
+        tasks = add_resolutions(tasks, _as_spelt(args.resolutions))
     part, parts = args.part
     if search is not None:
         share = search_missing(

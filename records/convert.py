@@ -214,9 +214,11 @@ def _evidence(
     for name in names:
         if name in task.search_errors:
             raise InputError("search failed", item=task.search_errors[name])
-    raise InputError(
-        "no alignment for the chain", mend="add one, or pass --search or --single-sequence"
-    )
+    mend = "add one, or pass --search or --single-sequence"
+    others = [name for name in task.alignments if name.lower() in map(str.lower, names)]
+    if others:
+        mend = f"there is one for {', '.join(others)}, but case counts in chains' names; {mend}"
+    raise InputError("no alignment for the chain", mend=mend)
 
 
 def _features(

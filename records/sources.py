@@ -22,6 +22,7 @@ from records import paths, spool
 from records.errors import InputError
 from records.gunzip import gunzipped
 from records.mmcif import read_bytes
+from records.stores import scheme
 
 MSA_SUFFIXES = (".a3m", ".sto", ".stockholm")
 HIT_SUFFIX = ".hhr"
@@ -91,20 +92,35 @@ class AnyCase(Generic[Value]):
 
 
 def find_path(source: str | os.PathLike) -> str:
-    """The file or folder of a name, compared without case where none is spelt exactly so.
+    """The place of a name, compared without case, in each folder, where none is spelt exactly so.
+
+    A file in an archive, and what lies on a web server, which lists nothing, is taken as spelt.
 
     Raises InputError if there is none, or if several differ from it in case only.
     """
-    path = paths.tidy(source)
-    if paths.is_url(path):
-        return path  # a store's names are as they are spelt; files_below tells of a missing one
-    if os.path.exists(path):
-        return path
-    folder = paths.list_folder(paths.parent(path)) if os.path.isdir(paths.parent(path)) else []
-    found = AnyCase({entry.name: entry.place for entry in folder}).get(paths.name(path))
+    place = paths.tidy(source)
+    if scheme(place) in ("http", "https") or f"{spool.ARCHIVE}/" in place.lower():
+        return place
+    found = spelt(place)
     if found is None:
-        raise InputError("no such file or folder", file=source, mend="check the path")
+        paths.info(place)  # says what is wrong with it
+        raise InputError("no such file or folder", file=place, mend="check the path")
     return found
+
+
+def spelt(place: str) -> str | None:
+    """A place as its folders list it, None if there is none."""
+    if paths.exists(place):
+        return place
+    above = paths.parent(place)
+    if above == place or (paths.is_url(place) and "/" not in place.split("://", 1)[1]):
+        return None  # nothing is above a bucket
+    folder = spelt(above)
+    if folder is None or not paths.is_folder(folder):
+        return None
+    return AnyCase({entry.name: entry.place for entry in paths.list_folder(folder)}).get(
+        paths.name(place)
+    )
 
 
 def find_alignments(

@@ -41,6 +41,13 @@ def _expand(sources: Sequence[str]) -> list[str]:
     return paths
 
 
+def _as_spelt(source: str) -> str:
+    """A structure's place; a single one on a store is not asked for here: lists name thousands."""
+    if places.is_url(source) and source.lower().endswith(_MODEL_SUFFIXES):
+        return places.tidy(source)
+    return find_path(source)
+
+
 def _chosen(manifest: str) -> list[str]:
     """The structures that ``tffold-predict --distill`` chose: paths relative to its manifest.
 
@@ -68,7 +75,7 @@ def model_files(sources: Sequence[str | os.PathLike]) -> dict[str, str]:
     """Name -> predicted structure (PDB or mmCIF), over folders, archives and files."""
     found: dict[str, str] = {}
     suffixes = sorted(_MODEL_SUFFIXES, key=len, reverse=True)
-    for source in map(find_path, sources):
+    for source in map(_as_spelt, sources):
         for path in files_below(source):
             name = places.name(path)
             suffix = next((suffix for suffix in suffixes if name.lower().endswith(suffix)), None)
@@ -114,7 +121,7 @@ def make_tasks(
     so.  Raises InputError for missing files and broken lists.
     """
     sources = _expand(structures)
-    files = model_files(sources) if distillation else mmcif_files(map(find_path, sources))
+    files = model_files(sources) if distillation else mmcif_files(map(_as_spelt, sources))
     if not files:
         raise InputError(
             "no structure files", file=" ".join(sources[:3]), mend="name .cif or .cif.gz files"

@@ -3,13 +3,25 @@
 import gzip
 import re
 import shutil
+import uuid
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from conversions import DEMO, INPUT, WRITTEN, content, convert, manifest, records_of
+from conversions import (
+    DEMO,
+    INPUT,
+    WRITTEN,
+    content,
+    conversion_of,
+    convert,
+    manifest,
+    records_of,
+)
 
 from records import convert as convert_module
-from records.cli import main
+from records import paths
+from records.cli import build_parser, main, make_conversion
 from records.convert import ConvertOptions, FileTask, convert_chain
 from records.mmcif import Entry
 from records.tasks import make_tasks
@@ -264,3 +276,56 @@ def test_duplicates_share_alignments(tmp_path):
     assert main(arguments) == 0
     (features,) = records_of(tmp_path / "out").values()
     assert len(features["msa"]) == 57 and features["cluster_size"] == 3
+
+
+@pytest.mark.parametrize("far", [False, True])
+def test_every_input_is_found_whatever_its_case(tmp_path, capsys, far):
+    """What a file system or a store that knows case calls otherwise; both names are shown."""
+    root = f"memory://{uuid.uuid4().hex}" if far else str(tmp_path)
+    for chain in ("1ubq_A", "1a8o_A"):
+        for source in (DEMO / "mmcif" / f"{chain[:4]}.cif.gz", DEMO / "alignments" / chain):
+            for path in [source] if source.is_file() else sorted(source.iterdir()):
+                below = path.relative_to(DEMO).as_posix()
+                if not far:
+                    (tmp_path / below).parent.mkdir(parents=True, exist_ok=True)
+                paths.upload(path, f"{root}/{below}")
+    lists = {
+        "--chains": ("chains.txt", "1ubq_A\n1a8o_A\n"),
+        "--duplicates": ("duplicates.txt", "1ubq_A 9xyz_A\n"),
+        "--clusters": ("clusters.txt", "1ubq_A 1a8o_A\n"),
+        "--validation-chains": ("validation.txt", "1a8o_A\n"),
+        "--template-dates": ("dates.json", "{}"),
+        "--resolution": ("resolution.txt", "1ubq_A 1.5\n"),
+    }
+    inputs = {"--mmcif": "mmcif", "--alignments": "alignments", "--template-mmcif": "mmcif"}
+    for option, (name, text) in lists.items():
+        paths.write_whole(f"{root}/{name}", text)
+        inputs[option] = name
+    made = {}
+    for case in (str, str.upper):
+        words = [w for o, name in inputs.items() for w in (o, f"{root}/{case(name)}")]
+        args = build_parser().parse_args([*words, "--output", "unused"])
+        made[case] = make_conversion(args)
+        told = capsys.readouterr().err.splitlines()
+        for name in inputs.values():
+            both = f"{root}/{name.upper()}: not there, so this is read: {root}/{name}"
+            assert (both in told) == (case is str.upper), told
+    assert made[str] == made[str.upper]
+    assert made[str].tasks[1].resolutions == {"A": 1.5}
+    for option in inputs:
+        words = [w for o, name in inputs.items() for w in (o, f"{root}/{name}")]
+        words[words.index(option) + 1] = f"{root}/nowhere"
+        if option == "--resolution":
+            continue  # what is no file is no number either
+        assert main([*words, "--output", str(tmp_path / "out"), "--quiet"]) == 2
+        assert f"{root}/nowhere: no such" in capsys.readouterr().err, option
+
+
+def test_chains_that_differ_in_case_are_others_and_both_are_shown(tmp_path):
+    task = conversion_of().tasks[[t.name for t in conversion_of().tasks].index("1ubq")]
+    ref = task.alignments["A"]
+    outcome = convert_chain(replace(task, alignments={"a": ref}), "A", ConvertOptions())
+    assert not outcome.written
+    assert (
+        "chain A: no alignment for the chain (there is one for a, but case counts" in outcome.reason
+    )

@@ -5,12 +5,14 @@ import json
 import os
 import pickle
 import shutil
+import uuid
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from records import features as features_module
+from records import paths
 from records.errors import InputError
 from records.features import choose_templates, read_evidence
 from records.features_pickle import read_features
@@ -312,3 +314,22 @@ def test_two_names_that_differ_in_case_only(tmp_path):
         mmcif_files([tmp_path / "in"])
     table = AnyCase({"a": 1, "A": 2, "b": 3})
     assert [table.get(name) for name in ("a", "A", "B", "c")] == [1, 2, 3, None]
+
+
+def test_names_are_compared_without_case_in_every_folder_and_on_stores(tmp_path):
+    write(tmp_path / "Set" / "PDB", {"1ubq.cif": ""})
+    wanted = str(tmp_path / "Set" / "PDB" / "1ubq.cif")
+    assert find_path(tmp_path / "sET" / "pdb" / "1UBQ.cif") == wanted
+    with pytest.raises(InputError, match="sEt/PDB/2ubq.cif: no such file or folder"):
+        find_path(tmp_path / "sEt" / "PDB" / "2ubq.cif")
+    root = f"memory://{uuid.uuid4().hex}"
+    for name in ("Set/PDB/1ubq.cif", "Set/pdb2/a", "Set/PDB2/a"):
+        paths.write_whole(f"{root}/{name}", b"x")
+    assert find_path(f"{root}/set/pdb/1UBQ.cif") == f"{root}/Set/PDB/1ubq.cif"
+    assert find_path(f"{root}/SET/") == f"{root}/Set"
+    with pytest.raises(InputError, match=f"{root}/Set/none: no such file or folder"):
+        find_path(f"{root}/Set/none")
+    with pytest.raises(InputError, match="Pdb2: may be PDB2 or pdb2, which differ in case only"):
+        find_path(f"{root}/Set/Pdb2")
+    for as_it_is in ("https://host/Name.cif", f"{root}/Set/none.zip/1UBQ.cif"):
+        assert find_path(as_it_is) == as_it_is

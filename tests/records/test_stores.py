@@ -11,7 +11,7 @@ import zipfile
 
 import pytest
 import servers
-from conversions import DEMO, content, convert
+from conversions import DEMO, WRITTEN, content, convert, manifest
 
 from records import paths, shards, spool
 from records.cli import main
@@ -315,3 +315,17 @@ def test_strangers_read_without_credentials(tmp_path, monkeypatch):
             proxy.fault = lambda request: 403
             with pytest.raises(InputError, match="no credentials, and strangers may not"):
                 paths.read_bytes(f"s3://{servers.BUCKET}/a.txt")
+
+
+def test_a_structure_that_vanishes_after_it_was_listed_costs_its_chains_alone(clean, tmp_path):
+    proxy, bucket = clean
+    proxy.fault = lambda request: 404 if request.is_content and "1a8o.cif" in request.path else None
+    assert run(*command(bucket, tmp_path / "out", tmp_path / "c")) == 0
+    lines = manifest(tmp_path / "out")
+    assert lines["1a8o_A"]["status"] == "rejected"
+    assert lines["1a8o_A"]["reason"] == (
+        f"{bucket}/mmcif/1a8o.cif.gz: no such file or folder "
+        "(check the URL; it may have been removed since it was listed)"
+    )
+    written = [name for name, line in lines.items() if line["status"] == "written"]
+    assert written == [name for name in WRITTEN if name != "1a8o_A"]
