@@ -234,7 +234,7 @@ def stages(config: Any) -> dict[str, float]:
         lambda x: (inputs.has_deletion(x), inputs.deletion_value(x), tf.cast(x, tf.int32)),
         extra,
     )
-    graph("labels, templates", lambda raw: features._chain_part(raw, recipe), raw)
+    graph("labels, templates", lambda raw: features._shared_part(raw, recipe), raw)
     whole = tf.function(
         lambda raw: features.make_features(raw, seed=0, recipe=recipe, padded_size=size),
         autograph=False,

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import tensorflow as tf
-from pipelines import OPEN, assert_same, chains
+from pipelines import OPEN, PYTHON, assert_same, chains, operations_of
 from synthetic import chain, write_shard
 
 from records import chemistry
@@ -27,25 +27,16 @@ def _batches(config, count, **arguments):
     return [{k: v.numpy() for k, v in batch.items()} for batch in dataset.take(count)]
 
 
-def _functions(dataset):
-    """The names of all operations of a data set's graph, functions and their functions included."""
-    serialized = tf.raw_ops.DatasetToGraphV2(input_dataset=dataset._variant_tensor)
-    graph = tf.compat.v1.GraphDef.FromString(serialized.numpy())
-    nodes = [*graph.node, *(n for f in graph.library.function for n in f.node_def)]
-    return {node.op for node in nodes}
-
-
 @pytest.mark.parametrize("on_corrupt", ["raise", "skip"])
 def test_no_operation_calls_python(config, on_corrupt):
     config = dataclasses.replace(config, on_corrupt=on_corrupt)
-    python = {"PyFunc", "PyFuncStateless", "EagerPyFunc", "GeneratorDataset"}
     training = pipeline.training_dataset(config, num_recycle=1, batch_size=2, seed=0)
     for dataset in (training, pipeline.validation_dataset(config, num_recycle=1)):
-        operations = _functions(dataset)
+        operations = operations_of(dataset)
         assert {"TFRecordDatasetV2", "DecodeCompressed", "ParallelMapDatasetV2"} <= operations
-        assert not python & operations
+        assert not PYTHON & operations
     called = training.map(lambda x: tf.numpy_function(np.abs, [x["aatype"]], tf.int32))
-    assert python & _functions(called)
+    assert PYTHON & operations_of(called)
 
 
 @pytest.fixture(scope="module")
