@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -12,6 +13,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from toy_run import assert_same, go
 
 from records.errors import InputError
+from tffold import config_file
+from tffold.config import Config
 from tffold.train import run
 from tffold.train.callbacks import NonFiniteError
 from tffold.train.monitor import read_metrics
@@ -72,6 +75,23 @@ def test_a_changed_configuration_is_refused_with_the_difference(tmp_path):
         go(tmp_path, steps=4, learning_rate=0.01)
     state, _, _ = go(tmp_path, steps=4, learning_rate=0.01, allow=True)
     assert int(state["step"]) == 4
+
+
+def test_a_checkpoint_of_an_older_version_is_read_as_its_settings_are_written_now():
+    def saved(**changes):
+        tree = config_file.to_dict(Config())
+        for key, value in changes.items():
+            section, name = key.split("__")
+            tree[section][name] = value
+        return SimpleNamespace(description={"config": tree})
+
+    older = saved(model__remat=True)  # as it was written before it had three values
+    del older.description["config"]["data"]["cache_gb"], older.description["config"]["predict"]
+    run.check_same_config(older, Config(), allowed=False)
+    with pytest.raises(InputError, match="model.remat: 'none' -> 'all'"):
+        run.check_same_config(saved(model__remat=False), Config(), allowed=False)
+    with pytest.raises(InputError, match="model.gone: 1 -> None"):
+        run.check_same_config(saved(model__gone=1), Config(), allowed=False)
 
 
 def test_what_changes_no_number_may_change(tmp_path):

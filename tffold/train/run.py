@@ -231,9 +231,20 @@ def build_trainer(config: Config, task: Task, cluster: Cluster) -> AlphaFoldTrai
         )
 
 
+def _as_written_now(tree: dict[str, object]) -> dict[str, object]:
+    """A saved configuration with the settings of today: those that came since have their default.
+
+    One that today's version cannot read stays as it is, and differs where it does.
+    """
+    try:
+        return config_file.to_dict(config_file.from_dict(tree, "the checkpoint"))
+    except InputError:
+        return tree
+
+
 def check_same_config(saved: checkpoint.Checkpoint, config: Config, allowed: bool) -> None:
     """Refuses to go on under settings that would make it another run, unless allowed."""
-    before = config_file.flatten(saved.description["config"])
+    before = config_file.flatten(_as_written_now(saved.description["config"]))
     now = config_file.flatten(config_file.to_dict(config))
     free = {key for key, rule in rules(Config).items() if rule.free_on_resume}
     changed = [
