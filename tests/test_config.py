@@ -81,6 +81,8 @@ def test_circular_base_is_refused(tmp_path):
         ("data: {masked_msa_profile_prob: 0.9}", ["data.masked_msa_uniform_prob", "exceed 1"]),
         ("data: {size_buckets: []}", ["data.size_buckets", "one size"]),
         ("data: {size_buckets: [64, 0]}", ["data.size_buckets", "at least 1"]),
+        ("data: {service: 'host:5050'}", ["data.service", "grpc://host:5050"]),
+        ("data: {service: 'grpc://host:0'}", ["data.service", "grpc://host:5050"]),
         ("data: {max_templates: 0}", ["model.template.enabled", "data.max_templates"]),
         ("train: {learning_rate: .nan}", ["train.learning_rate", "finite"]),
         (

@@ -318,6 +318,8 @@ class DataConfig:
     # Examples prepared at once; 0 = as many as pay.
     num_parallel: int = setting(0, read_by_predict=False, free_on_resume=True)
     prefetch: int = setting(2, read_by_predict=False, free_on_resume=True)  # batches
+    # grpc://host:port of a dispatcher whose workers make the training examples; "" = this host.
+    service: str = setting("", read_by_predict=False, free_on_resume=True, compared=False)
 
 
 @dataclass

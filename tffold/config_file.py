@@ -7,6 +7,7 @@ import difflib
 import io
 import math
 import os
+import re
 import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -244,6 +245,14 @@ def profiled_steps(setting: str, source: str = "train.profile") -> range:
     return range(int(first), int(end))
 
 
+def host_and_port(address: str, source: str) -> tuple[str, int]:
+    """The parts of an address like ``grpc://host:port``."""
+    found = re.fullmatch(r"grpc://(\[[0-9a-fA-F:]+\]|[^/:\s]+):(\d{1,5})", address)
+    if found is None or not 0 < int(found[2]) < 1 << 16:
+        raise InputError(f"{source} must be like grpc://host:5050, not {address!r}")
+    return found[1].strip("[]"), int(found[2])
+
+
 def _check_train(config: Config, source: str) -> None:
     train = config.train
     if train.check_replicas_every and train.checkpoint_every_seconds:
@@ -271,6 +280,8 @@ def _check_data(config: Config, source: str) -> None:
             f"{source}: 'data.complexes' is for a network that knows chains; start from a "
             "multimer's configuration, such as model_1_multimer"
         )
+    if data.service:
+        host_and_port(data.service, f"{source}: 'data.service'")
     if not data.size_buckets:
         raise InputError(f"{source}: 'data.size_buckets' must hold one size at least")
     if config.model.template.enabled and not data.max_templates:

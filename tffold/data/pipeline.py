@@ -33,6 +33,7 @@ from tffold.data.features import make_features
 from tffold.data.reader import Damage, RecordSet, RecordTable
 from tffold.data.recipe import Recipe
 from tffold.data.sampling import Schedule
+from tffold.data.service import served
 
 Tensor = Any
 
@@ -136,8 +137,8 @@ class TrainingReader:
         raw, ok = self.table.read(number, choices | templates)
         return raw | templates, ok
 
-    def chosen(self, position: int, batch: tuple[int, int, int]) -> tf.data.Dataset:
-        """What is chosen for the examples from a position on.
+    def sequence(self, position: int, batch: tuple[int, int, int]) -> tf.data.Dataset:
+        """Positions and records' numbers, from a position on.
 
         Args:
             batch: the size of the global batch, and the first and the last
@@ -148,15 +149,19 @@ class TrainingReader:
         dataset = tf.data.Dataset.zip(positions, self.schedule.numbers(position))
         if last - first < size:
             dataset = dataset.batch(size).map(lambda *x: tuple(y[first:last] for y in x)).unbatch()
+        return dataset
+
+    def chosen(self, position: int, batch: tuple[int, int, int]) -> tf.data.Dataset:
+        """What is chosen for the examples of a ``sequence``."""
         choose = tf.autograph.experimental.do_not_convert(self.choose)
-        return dataset.batch(_CHOSEN_AT_ONCE).map(choose).unbatch()
+        return self.sequence(position, batch).batch(_CHOSEN_AT_ONCE).map(choose).unbatch()
 
     def read(self, choices: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The raw example; with ``on_corrupt=skip`` another one if its record is damaged."""
         first = dict(choices)
         raw, ok = self._read(first)
         if not self.damage.skip:
-            checks = [_whole(ok, self.table.name(first["number"]))]
+            checks = [_whole(ok, self.table.name(first["number"]), self._config.service)]
             with tf.control_dependencies(checks):
                 return tf.nest.map_structure(tf.identity, raw | first)
         damaged = tf.fill([_MAX_SUBSTITUTES], tf.constant(-1, tf.int64))
@@ -188,9 +193,11 @@ class TrainingReader:
             self.table.report(number)
 
 
-def _whole(ok: Tensor, name: Tensor) -> Any:
+def _whole(ok: Tensor, name: Tensor, service: str = "") -> Any:
     """Stops the data set where a record is damaged."""
     mend = "tffold-inspect says what it is; convert the chain again, or set data.on_corrupt=skip"
+    if service:
+        mend = f"does every worker of {service} see this file? If so: {mend}"
     message = tf.strings.join(["InputError: ", name, f": the record is damaged ({mend})"])
     return tf.debugging.Assert(ok, [message])
 
@@ -221,7 +228,7 @@ def training_dataset(
         ``damaged`` [B / num_shards, 100], for ``TrainingReader.report``.
 
     Raises:
-        InputError: shards or settings that cannot be used.
+        InputError: shards or settings that cannot be used, or ``data.service`` does not answer.
     """
     if batch_size % num_shards:
         raise InputError(
@@ -241,9 +248,17 @@ def training_dataset(
         return features | {name: raw[name] for name in (CHAIN_ID, DAMAGED) if name in raw}
 
     part = (batch_size, shard_index * local, (shard_index + 1) * local)
-    dataset = reader.chosen(start_step * batch_size, part)
-    parallel = _num_parallel(config, local)
-    dataset = dataset.map(example, num_parallel_calls=parallel, deterministic=True)
+    if config.service:
+        dataset = served(
+            reader.sequence(start_step * batch_size, part),
+            lambda position, number: example(reader.choose(position, number)),
+            address=config.service,
+            num_parallel=config.num_parallel,
+        )
+    else:
+        dataset = reader.chosen(start_step * batch_size, part)
+        parallel = _num_parallel(config, local)
+        dataset = dataset.map(example, num_parallel_calls=parallel, deterministic=True)
     return _finish(_batched(dataset, local), config)
 
 
