@@ -14,18 +14,13 @@ Tensor = Any
 
 NUM_LETTERS = 23  # 20 amino acids, X, gap, mask
 _COLUMNS, _ROWS = 32, 512  # of one compiled loop
+_AT_ONCE = 7  # blocks of columns: as many as can agree and be counted in a byte
 _NOBODY = np.uint8(255)
 
 
 def assign(centres: Tensor, rows: Tensor, *, num_centres: int) -> Tensor:
     """The centre that each row agrees with in most columns; the first of equals: [n] int32."""
-    order = tf.range(num_centres - 1, -1, -1)[:, None]
-
-    def first_best(count: Tensor) -> Tensor:
-        # One number for count and centre: of equal counts the first centre's is the largest.
-        return num_centres - 1 - tf.reduce_max(count * num_centres + order, axis=0) % num_centres
-
-    return _in_blocks(centres, rows, num_centres, first_best, tf.TensorSpec([_ROWS], tf.int32))
+    return _in_blocks(centres, rows, num_centres, _first_of_most, tf.TensorSpec([_ROWS], tf.int32))
 
 
 def _in_blocks(
@@ -51,25 +46,31 @@ def _in_blocks(
     Returns: [n, ...].
     """
     num_rows, num_res = tf.shape(rows)[0], tf.shape(rows)[1]
+    wide = _AT_ONCE * _COLUMNS
     # Gaps and masked cells become a letter that no row has, and so do missing centres and columns.
     known = tf.where(centres < GAP_INDEX, centres, _NOBODY)
-    missing = [[0, num_centres - tf.shape(centres)[0]], [0, -num_res % _COLUMNS]]
+    missing = [[0, num_centres - tf.shape(centres)[0]], [0, -num_res % wide]]
     known = tf.pad(known, missing, constant_values=_NOBODY)
-    # [S, K * c] -> [K, c, S]
-    known = tf.reshape(tf.transpose(known), [-1, _COLUMNS, num_centres])
-    rows = tf.pad(rows, [[0, -num_rows % _ROWS], [0, -num_res % _COLUMNS]])
-    # [m * r, K * c] -> [m, r, K, c] -> [m, K, c, r]
-    rows = tf.reshape(rows, [-1, _ROWS, tf.shape(known)[0], _COLUMNS])
+    # [S, K * w] -> [K, w, S]
+    known = tf.reshape(tf.transpose(known), [-1, wide, num_centres])
+    num_blocks = tf.shape(known)[0]
+    rows = tf.pad(rows, [[0, -num_rows % _ROWS], [0, -num_res % wide]])
+    # [m * r, K * w] -> [m, r, K, w] -> [m, K, w, r]
+    rows = tf.reshape(rows, [-1, _ROWS, num_blocks, wide])
     rows = tf.transpose(rows, [0, 2, 3, 1])
 
     def of_block(block: Tensor) -> Tensor:
-        """[K, c, r] -> [r, ...]"""
-        agreements = tf.map_fn(
-            lambda x: _agreements(tf.ensure_shape(x[0], [_COLUMNS, num_centres]), x[1]),
-            (known, tf.ensure_shape(block, [None, _COLUMNS, _ROWS])),
-            fn_output_signature=tf.TensorSpec([num_centres, _ROWS], tf.uint8),
-        )
-        return choose(tf.reduce_sum(tf.cast(agreements, tf.int32), axis=0))
+        """[K, w, r] -> [r, ...]"""
+
+        def count(number: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+            left = -(-(num_res - number * wide) // _COLUMNS)
+            centres = tf.ensure_shape(known[number], [wide, num_centres])
+            letters = tf.ensure_shape(block[number], [wide, _ROWS])
+            return number + 1, _counted(counts, centres, letters, tf.minimum(left, _AT_ONCE))
+
+        counts = tf.zeros([num_centres, _ROWS], tf.int32)
+        _, counts = tf.while_loop(lambda number, _: number < num_blocks, count, (0, counts))
+        return choose(counts)
 
     blocks = tf.map_fn(of_block, rows, fn_output_signature=chosen)
     # [m, r, ...] -> [m * r, ...]
@@ -77,13 +78,35 @@ def _in_blocks(
 
 
 @tf.function(jit_compile=True, autograph=False)
-def _agreements(centres: Tensor, rows: Tensor) -> Tensor:
-    """In how many columns they agree: centres [c, S], rows [c, r] -> [S, r] uint8."""
-    same = [
-        tf.cast(centres[column][:, None] == rows[column][None, :], tf.uint8)
-        for column in range(_COLUMNS)
-    ]
-    return tf.add_n(same)
+def _counted(counts: Tensor, centres: Tensor, rows: Tensor, num_blocks: Tensor) -> Tensor:
+    """``counts`` [S, r] and in how many columns they agree: centres [w, S], rows [w, r].
+
+    Only the first ``num_blocks`` blocks of columns are looked at.
+    """
+    # [w, n] -> [blocks, c, n]
+    centres = tf.reshape(centres, [_AT_ONCE, _COLUMNS, -1])
+    rows = tf.reshape(rows, [_AT_ONCE, _COLUMNS, -1])
+
+    def add(block: Tensor, agreements: Tensor) -> tuple[Tensor, Tensor]:
+        some, others = centres[block], rows[block]
+        same = [
+            tf.cast(some[column][:, None] == others[column][None, :], tf.uint8)
+            for column in range(_COLUMNS)
+        ]
+        return block + 1, agreements + tf.add_n(same)
+
+    agreements = tf.zeros(counts.shape, tf.uint8)
+    _, agreements = tf.while_loop(lambda block, _: block < num_blocks, add, (0, agreements))
+    return counts + tf.cast(agreements, tf.int32)
+
+
+@tf.function(jit_compile=True, autograph=False)
+def _first_of_most(counts: Tensor) -> Tensor:
+    """The first row that holds each column's largest number: [S, r] -> [r] int32."""
+    size = counts.shape[0]
+    order = tf.range(size - 1, -1, -1)[:, None]
+    # One number for count and centre: of equal counts the first centre's is the largest.
+    return size - 1 - tf.reduce_max(counts * size + order, axis=0) % size
 
 
 def summarize(
