@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
 STRATEGIES = ("single", "mirrored", "multi_worker", "tpu")
-RANKINGS = ("plddt", "ptm")
+RANKINGS = ("plddt", "ptm", "iptm+ptm")
 REMAT = ("none", "cheap", "all")
 
 
@@ -395,6 +395,7 @@ class DistillConfig:
     min_mean_divergence: float = 0.5  # of a chain
     min_residue_divergence: float = 0.5  # the paper's; residues below it are masked
     max_separation: int = 128  # residues, of the pairs whose distances are judged
+    min_iptm: float = setting(0.5, at_most=1)  # of a complex
 
 
 @dataclass
@@ -406,7 +407,7 @@ class PredictConfig:
     num_ensemble: int = 1  # samples of the alignment that are averaged in each pass
     recycle_tolerance: float = 0.0  # Å; recycling ends once Cα distances change less; 0 = never
     max_length: int = 2048  # residues; longer sequences are refused
-    # ptm needs the predicted-aligned-error head.
+    # ptm and iptm+ptm (0.8 ipTM + 0.2 pTM; of one chain pTM) need the aligned-error head.
     rank_by: str = setting("plddt", one_of=RANKINGS)
     plots: bool = True
     relax: RelaxConfig = section(RelaxConfig)

@@ -105,3 +105,27 @@ def test_nothing_global_is_touched():
         "sys.exit('matplotlib.pyplot' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_chains_have_borders_in_maps_and_colours_in_space():
+    square = np.ones((6, 6))
+    drawn = [
+        plots.predicted_aligned_error(square, boundaries=[2, 4]),
+        plots.distance_maps(square, square, boundaries=[2, 4]),
+        plots.distogram_expectation(square, boundaries=[2, 4]),
+        plots.contact_map(square, boundaries=[2, 4]),
+        plots.plddt_along_chain(np.ones(6), boundaries=[2, 4]),
+        plots.msa_coverage(np.zeros((2, 6), int), boundaries=[2, 4]),
+    ]
+    for figure in drawn:
+        lines = [tuple(line.get_xdata()) for line in figure.axes[0].lines]
+        assert {(1.5, 1.5), (3.5, 3.5)} <= set(lines)
+    trace = np.arange(18.0).reshape(6, 3)
+    chain = np.repeat([1, 2], 3)
+    figure = plots.backbone_3d(trace, trace + 1.0, chain=chain)
+    plots.to_array(figure)
+    (collection,) = figure.axes[0].collections
+    assert len(collection.get_segments()) == 4  # nothing is drawn from chain to chain
+    colours = {tuple(colour[:3]) for colour in collection.get_edgecolors()}
+    assert colours == {tuple(row) for row in plots.chain_colours(chain)} and len(colours) == 2
+    assert len(figure.axes[0].lines) == 2

@@ -57,3 +57,17 @@ def test_lone_known_residues_make_no_tube(trace):
     known[3] = 1
     colours = superposed(trace, trace, known).colours
     assert not (colours == 150).all(axis=-1).any()
+
+
+def test_chains_are_apart_and_have_colours_of_their_own(trace):
+    chain = np.repeat([1, 2], 15)
+    vertices, faces, colours = superposed(trace, trace, np.ones(30), chain)
+    found = {tuple(row) for row in colours.round().astype(int)}
+    assert len(found) == 4  # two chains, and the pale shades of their truth
+    alone = [
+        tube(trace[part], np.zeros((15, 3)), radius=0.5) for part in (slice(15), slice(15, 30))
+    ]
+    assert len(vertices) == 2 * sum(len(one.vertices) for one in alone)
+    # No face joins the chains.
+    owner = np.array([row.round().astype(int).tolist() for row in colours])[faces]
+    assert (owner == owner[:, :1]).all()

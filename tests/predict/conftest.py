@@ -25,6 +25,16 @@ def saved(tmp_path_factory) -> tuple[Path, Path]:
 
 
 @pytest.fixture(scope="session")
+def multimer(tmp_path_factory):
+    """A loaded model for complexes, likewise."""
+    folder = tmp_path_factory.mktemp("multimer")
+    config = small_config(complexes=True)
+    npz.write_npz(folder / "params_multi.npz", model_params(AlphaFold(config.model, 1)))
+    (model,) = load_models({"multi": config}, [str(folder / "params_multi.npz")])
+    return model
+
+
+@pytest.fixture(scope="session")
 def model(saved):
     """The loaded model; tests share its compiled program."""
     path, weights = saved

@@ -12,8 +12,9 @@ from synthetic import chain, write_shard
 
 from tffold import geometry
 from tffold.model.alphafold import AlphaFold
+from tffold.predict.evidence import Evidences
 from tffold.predict.models import load_models
-from tffold.predict.targets import Evidences, find_targets
+from tffold.predict.targets import find_targets
 from tffold.train import saving
 from tffold.train.evaluation import ChainEvaluation
 from tffold.train.strategy import build_cluster
@@ -65,7 +66,7 @@ def test_a_checkpoint_is_predicted_as_it_was_validated(tmp_path):
     predicted = {raw: model.predict(features, 0, "x") for raw, model in models.items()}
 
     shown = validated.drawing
-    positions = predicted[False].structure.atom_positions
+    positions = predicted[False].chains[0].atom_positions
     known = shown["true_mask"][:, CA].astype("float32")
     motion = geometry.superpose(positions[:, CA], shown["true_positions"][:, CA], known)
     moved = geometry.rigid.apply(geometry.rigid.expand(motion), positions.reshape(-1, 3))

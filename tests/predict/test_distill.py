@@ -14,8 +14,9 @@ from records.errors import InputError
 from tffold.config import DistillConfig
 from tffold.data import pipeline
 from tffold.predict.distill import Distillation, Reference, band, choose
+from tffold.predict.evidence import Evidences
 from tffold.predict.run import Job, predict_all
-from tffold.predict.targets import Evidences, find_targets
+from tffold.predict.targets import find_targets
 
 BINS = 3
 
@@ -44,13 +45,13 @@ def test_divergence_is_the_papers():
     reference = Reference.empty(reach, BINS)
     sequences = [symmetric(rng, length) for length in (7, 9)]
     for logits in sequences:
-        reference.add(band(logits, reach), len(logits))
+        reference.add(band(logits, [len(logits)], reach), [len(logits)])
     mean = np.zeros((reach + 1, BINS))
     for d in range(1, reach + 1):
         every = [s[i, i + d] for s in sequences for i in range(len(s) - d)]
         mean[d] = np.mean([np.exp(x) / np.exp(x).sum() for x in every], axis=0)
     new = symmetric(rng, 8)
-    found = reference.divergence(band(new, reach), 8)
+    found = reference.divergence(band(new, [8], reach), [8])
     np.testing.assert_allclose(found, divergence_by_hand(mean, new, reach), rtol=1e-9)
     assert reference.sequences == 2
 
@@ -59,26 +60,26 @@ def test_what_is_certain_is_far_from_the_reference():
     """The same distances as everybody: 0; certain ones: more, at the certain residues only."""
     reference = Reference.empty(8, BINS)
     flat = np.zeros((10, 10, BINS))
-    reference.add(band(flat, 8), 10)
-    np.testing.assert_allclose(reference.divergence(band(flat, 8), 10), 0.0, atol=1e-12)
+    reference.add(band(flat, [10], 8), [10])
+    np.testing.assert_allclose(reference.divergence(band(flat, [10], 8), [10]), 0.0, atol=1e-12)
     sure = flat.copy()
     sure[:5, :5, 1] = 9.0
-    found = reference.divergence(band(sure, 8), 10)
+    found = reference.divergence(band(sure, [10], 8), [10])
     assert found[:5].min() > 1.0 > found[5:].max() == 0.0
 
 
 def test_separations_that_the_reference_never_saw_do_not_count():
     reference = Reference.empty(8, BINS)
-    reference.add(band(np.zeros((3, 3, BINS)), 8), 3)  # separations 1 and 2
+    reference.add(band(np.zeros((3, 3, BINS)), [3], 8), [3])  # separations 1 and 2
     sure = np.zeros((6, 6, BINS))
     sure[0, 5, 1] = sure[5, 0, 1] = 50.0
-    np.testing.assert_allclose(reference.divergence(band(sure, 8), 6), 0.0, atol=1e-12)
-    assert reference.divergence(band(np.zeros((1, 1, BINS)), 8), 1).tolist() == [0.0]
+    np.testing.assert_allclose(reference.divergence(band(sure, [6], 8), [6]), 0.0, atol=1e-12)
+    assert reference.divergence(band(np.zeros((1, 1, BINS)), [1], 8), [1]).tolist() == [0.0]
 
 
 def test_a_reference_outlives_its_file_and_knows_its_kind(tmp_path):
     reference = Reference.empty(4, BINS)
-    reference.add(band(symmetric(np.random.default_rng(1), 6), 4), 6)
+    reference.add(band(symmetric(np.random.default_rng(1), 6), [6], 4), [6])
     path = tmp_path / "reference.npz"
     reference.save(path)
     again = Reference.load(path, 4, BINS)
@@ -137,7 +138,7 @@ def test_from_predictions_to_batches(model, tmp_path):
     fasta.write_text("".join(f">{n}\n{s}\n" for n, s in sequences.items()))
     lenient = DistillConfig(0.0, 0.0, 0.0, 0.0, max_separation=16)
     line, entries = predict(model, tmp_path / "out", fasta, alignments, lenient)
-    assert "3 of 3 chains chosen" in line and "only 3 sequences" in line
+    assert "3 of 3 targets chosen" in line and "only 3 sequences" in line
     # Thresholds in the middle of what was found: some residues and one chain go.
     plddt = np.concatenate([entry["plddt"] for entry in entries])
     divergence = np.concatenate([entry["divergence"] for entry in entries])
@@ -193,7 +194,7 @@ def test_a_given_reference_judges_instead_of_the_runs_own(model, tmp_path):
     config = model.config
     bins, reach = config.model.heads.distogram_num_bins, config.predict.distill.max_separation
     reference = Reference.empty(reach, bins)
-    reference.add(band(np.zeros((30, 30, bins)), reach), 30)
+    reference.add(band(np.zeros((30, 30, bins)), [30], reach), [30])
     reference.save(tmp_path / "reference.npz")
     lines = {}
     for name, given in (("own", ""), ("given", str(tmp_path / "reference.npz"))):

@@ -13,14 +13,16 @@ from listening import listening
 from predicting import small_config
 from synthetic import chain, write_shard
 
+from records.chains import Assembly
 from records.errors import InputError
 from tffold import metrics
 from tffold.data import pipeline
 from tffold.predict import output
+from tffold.predict.evidence import Evidences
 from tffold.predict.models import load_models
 from tffold.predict.run import Job, predict_all
-from tffold.predict.targets import Evidences, find_targets
-from tffold.structures.files import read_pdb
+from tffold.predict.targets import find_targets
+from tffold.structures.files import Structure, read_pdb
 from tffold.weights import npz
 
 SEQUENCE = "MKVLAAGIWQRSTNDEFYHCP"
@@ -102,7 +104,11 @@ def test_all_files_of_a_target(model, fasta, tmp_path):
 
 
 def test_the_categories_are_alphafold_dbs():
-    found = output.confidence_json(np.array([49.99, 50.0, 70.0, 89.9, 90.0, 100.0]))
+    plddt = np.array([49.99, 50.0, 70.0, 89.9, 90.0, 100.0])
+    none = np.zeros((6, 37))
+    chains = [Structure(none[:, 0].astype(int), none, none, np.arange(1, 7), none)]
+    found = output.confidence_json(plddt, chains)
+    assert found["residueNumber"] == [1, 2, 3, 4, 5, 6] and "chainId" not in found
     assert found["confidenceCategory"] == ["D", "L", "M", "M", "H", "H"]
 
 
@@ -131,7 +137,7 @@ def test_a_target_that_fails_in_any_way_stops_no_other(model, fasta, tmp_path, m
     true = type(model).predict
 
     def fail(self, raw, seed, name):
-        if len(raw["aatype"]) == 15:
+        if raw.chain_sizes == (15,):
             raise MemoryError("no memory")
         return true(self, raw, seed, name)
 
@@ -168,14 +174,15 @@ def test_models_are_ranked_as_asked(model, fasta, tmp_path):
 
 
 def predictions(model, raw, **settings):
-    return with_settings(model, **settings).predict(raw, settings.get("seed", 0), "x")
+    assembly = Assembly.of_chain(raw)
+    return with_settings(model, **settings).predict(assembly, settings.get("seed", 0), "x")
 
 
 def test_seeds_ensembles_and_early_stop(model):
     raw = chain(30, num_msa=40, num_templates=1)
     one, again, other = (predictions(model, raw, seed=s) for s in (0, 0, 1))
-    np.testing.assert_array_equal(one.structure.atom_positions, again.structure.atom_positions)
-    assert np.abs(one.structure.atom_positions - other.structure.atom_positions).max() > 1e-3
+    np.testing.assert_array_equal(one.chains[0].atom_positions, again.chains[0].atom_positions)
+    assert np.abs(one.chains[0].atom_positions - other.chains[0].atom_positions).max() > 1e-3
     assert len(one.changes) == 3
     stopped = predictions(model, raw, recycle_tolerance=max(one.changes[1:]) + 1e-3)
     assert stopped.changes == one.changes[:2]
@@ -203,14 +210,14 @@ def test_an_ensemble_has_its_own_samples_in_every_pass(model, monkeypatch):
 def test_padding_changes_nothing(model):
     """A chain of 20 in the bucket of 32 against the network's own call without padding."""
     raw = chain(20, num_msa=8, num_templates=2)
-    found = model.predict(raw, 0, "x")
+    found = predictions(model, raw)
     features = pipeline.inference_example(raw, model.config.data, num_recycle=2, pad_to=20)
     network = model.program.network
     for variable, weight in zip(network.trainable_variables, model.weights, strict=True):
         variable.assign(weight)
     outputs = network(features)
     np.testing.assert_allclose(
-        found.structure.atom_positions,
+        found.chains[0].atom_positions,
         outputs["structure_module"]["final_atom_positions"],
         atol=2e-3,
     )

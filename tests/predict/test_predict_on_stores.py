@@ -15,8 +15,9 @@ from records.errors import InputError
 from tffold import config_file
 from tffold.predict import models
 from tffold.predict.distill import Distillation
+from tffold.predict.evidence import Evidences
 from tffold.predict.run import Job, finished, predict_all
-from tffold.predict.targets import Evidences, find_targets
+from tffold.predict.targets import find_targets
 from tffold.structures.files import read_pdb
 from tffold.weights import npz
 

@@ -14,7 +14,7 @@ from records.mmcif import Entry
 from tffold.cli.relax import main
 from tffold.config import RelaxConfig
 from tffold.structures import relax as relaxation
-from tffold.structures.files import Structure, pdb_text, read_pdb
+from tffold.structures.files import Structure, mmcif_text, pdb_text, read_pdb
 from tffold.structures.relax import _segments, relax, violations
 
 pytestmark = pytest.mark.slow
@@ -148,7 +148,7 @@ def test_damaged_structures_come_out_whole(openmm, ubiquitin, name):
     report = result.report
     assert report["violations_before"][kind] > 0
     assert report["violations_after"] == {"bonds": 0, "clashes": 0, "within": 0, "residues": 0}
-    assert not any(v.any() for v in violations([result.structure]).values())
+    assert not any(v.any() for v in violations(result.structures).values())
     assert 0.0 < report["rmsd"] < limit
     assert report["energy_after"] < -1500.0
     before = report["energy_before"]
@@ -164,7 +164,7 @@ def test_what_is_written_is_the_same_chain_with_hydrogens(openmm, ubiquitin, tmp
     assert (read.chain_id, read.sequence) == ("Q", ubiquitin.sequence)
     np.testing.assert_array_equal(read.residue_index, numbered.residue_index)
     np.testing.assert_allclose(read.b_factors[:, 1], numbered.b_factors[:, 1], atol=0.01)
-    np.testing.assert_allclose(read.atom_positions, result.structure.atom_positions, atol=2e-3)
+    np.testing.assert_allclose(read.atom_positions, result.structures[0].atom_positions, atol=2e-3)
     hydrogens = [
         ln for ln in result.pdb_text.splitlines() if ln.startswith("ATOM") and ln[77] == "H"
     ]
@@ -209,7 +209,7 @@ def test_disulfides_gaps_and_missing_atoms(openmm):
     result = relax([replace(part, atom_mask=mask)], RelaxConfig())
     assert result.report["disulfide_bonds"] == 1
     assert result.report["violations_after"]["residues"] == 0
-    relaxed = result.structure
+    relaxed = result.structures[0]
     distance = (
         relaxed.atom_positions[4, ATOM_ORDER["SG"]] - relaxed.atom_positions[12, ATOM_ORDER["SG"]]
     )
@@ -220,6 +220,39 @@ def test_disulfides_gaps_and_missing_atoms(openmm):
     assert oxygens[-1] == 1 and oxygens[:-1].sum() == 0  # no chain end at the gap
     ends = relaxed.atom_positions[9, ATOM_ORDER["C"]] - relaxed.atom_positions[10, ATOM_ORDER["N"]]
     assert np.linalg.norm(ends) > 3.0  # and nothing pulled across it
+
+
+def test_chains_stay_apart(openmm, hairpin, tmp_path):
+    """The second chain's first nitrogen lies where the first chain's next one would be bonded."""
+    carbon = hairpin.atom_positions[-1, ATOM_ORDER["C"]]
+    nitrogen = hairpin.atom_positions[0, ATOM_ORDER["N"]]
+    # Away from the first chain's middle.
+    out = carbon - hairpin.atom_positions[:, ATOM_ORDER["CA"]].mean(0)
+    out /= np.linalg.norm(out)
+    placed = hairpin.atom_positions + (carbon - nitrogen + 1.6 * out)
+    unknown = hairpin.aatype.copy()
+    unknown[4] = RESTYPES_WITH_X.index("X")
+    other = replace(
+        hairpin, atom_positions=placed, chain_id="B", residue_index=hairpin.residue_index + 18,
+        aatype=unknown, atom_mask=hairpin.atom_mask * (unknown != 20)[:, None],
+    )  # fmt: skip
+    apart = replace(other, atom_positions=placed + 60.0 * out)
+    assert not violations([hairpin, apart])["bonds"].any()  # though the numbers follow
+    result = relax([hairpin, other], RelaxConfig(max_rounds=1))
+    first, second = result.structures
+    assert (first.chain_id, second.chain_id) == ("A", "B")
+    np.testing.assert_array_equal(second.aatype, unknown)  # X is kept, without atoms
+    assert second.atom_mask[4].sum() == 0
+    ends = first.atom_positions[-1, ATOM_ORDER["C"]] - second.atom_positions[0, ATOM_ORDER["N"]]
+    assert np.linalg.norm(ends) > 2.4  # pushed apart, not bonded
+    oxt = ATOM_ORDER["OXT"]
+    assert first.atom_mask[-1, oxt] == second.atom_mask[-1, oxt] == 1
+    lines = result.pdb_text.splitlines()
+    assert [line[21] for line in lines if line.startswith("TER")] == ["A", "B"]
+    path = tmp_path / "relaxed.pdb"
+    path.write_text(result.pdb_text)
+    assert [(c.chain_id, len(c.aatype)) for c in read_pdb(path)] == [("A", 18), ("B", 17)]
+    mmcif_text(result.structures, plddt=np.zeros(36))  # as many residues as were predicted
 
 
 def test_the_command_line(openmm, hairpin, tmp_path, capsys):

@@ -167,6 +167,7 @@ def fake_drawing(num_res: int = 8, seed: int = 0) -> dict[str, np.ndarray]:
     return {
         "aatype": aatype.astype("int32"),
         "residue_index": np.arange(num_res, dtype="int32"),
+        "chain": np.ones(num_res, "int32"),
         "positions": (true + rng.normal(size=true.shape)).astype("float32"),
         "atom_exists": mask,
         "true_positions": (true * known[..., None]).astype("float32"),

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from tiny import tiny_config
+from tiny import tiny_complexes_config, tiny_config
 
 from tffold.config import Config
 
 BUCKET = 32  # residues
 
 
-def small_config() -> Config:
-    config = Config(model=tiny_config(num_recycle=2))
+def small_config(complexes: bool = False) -> Config:
+    make = tiny_complexes_config if complexes else tiny_config
+    config = Config(model=make(num_recycle=1 if complexes else 2))
+    config.data.max_chains = 3 if complexes else 0
     config.model.structure_module.num_layer = 2
     config.model.evoformer.num_block = config.model.extra_msa_stack.num_block = 1
     config.model.template.num_block = 1

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from fake import FakeEvaluation, fake_config
+from fake import FakeEvaluation, fake_config, fake_drawing
 from listening import listening
 from run_fake import fake_task
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -19,13 +19,14 @@ from records import durable
 from records.errors import InputError
 from tffold.pictures import board, plots
 from tffold.structures.files import read_pdb
-from tffold.train import validation
+from tffold.train import gallery, validation
 from tffold.train.evaluation import ChainResult
 from tffold.train.monitor import read_metrics
 from tffold.train.run import train, validate
 from tffold.weights import checkpoint
 
 RISING = {step: 0.1 * step for step in range(1, 30)}
+SQUARE = ("distogram", "contacts", "pae")
 PICTURES = ("backbone", "contacts", "distances", "distogram", "masked_msa", "pae", "plddt")
 
 
@@ -74,6 +75,67 @@ def test_means_leave_out_what_a_chain_has_not():
     summary = validation.mean_over_chains(7, chains, 0.0)
     assert summary.means == {"x": 2.5, "z": 2.0}
     assert summary.counts == {"x": 2, "z": 1}
+
+
+def interface(first, second, dockq, iptm, tm):
+    scores = {"dockq": dockq, "predicted_iptm": iptm, "interface_tm": tm}
+    return {"chains": [first, second], **scores, "iptm_error": abs(iptm - tm)}
+
+
+def test_interfaces_have_a_table_and_ipTM_is_calibrated_over_all(tmp_path):
+    chains = [
+        ChainResult("mono", 5, {"lddt_ca": 1.0}),
+        ChainResult("di", 9, {"dockq": 0.8}, interfaces=[interface("A", "B", 0.8, 0.9, 0.7)]),
+        ChainResult("tri", 9, {"dockq": 0.3}, interfaces=[
+            interface("A", "B", 0.4, 0.5, 0.6),
+            interface("B", "C", 0.2, 0.1, 0.2) | {"x": math.inf},
+        ]),
+    ]  # fmt: skip
+    found = validation.calibration(chains)
+    assert found["iptm_error"] == pytest.approx((0.2 + 0.1 + 0.1) / 3)
+    iptm, tm, dockq = [0.9, 0.5, 0.1], [0.7, 0.6, 0.2], [0.8, 0.4, 0.2]
+    assert found["iptm_correlation"] == pytest.approx(np.corrcoef(iptm, tm)[0, 1])
+    assert found["iptm_dockq_correlation"] == pytest.approx(np.corrcoef(iptm, dockq)[0, 1])
+    assert validation.calibration(chains[:1]) == {}
+    assert set(validation.calibration(chains[:2])) == {"iptm_error"}
+    summary = validation.mean_over_chains(3, chains, 0.0)
+    assert summary.means["dockq"] == pytest.approx(0.55) and summary.counts["dockq"] == 2
+    assert "DockQ 0.55" in validation.summary_line(summary)
+    validation.write_tables(tmp_path, summary)
+    rows = list(csv.DictReader((tmp_path / "interfaces.csv").open()))
+    assert [(r["complex"], r["first"], r["second"]) for r in rows] == [
+        ("di", "A", "B"), ("tri", "A", "B"), ("tri", "B", "C"),
+    ]  # fmt: skip
+    assert [float(r["dockq"]) for r in rows] == [0.8, 0.4, 0.2]
+    record = json.loads((tmp_path / "validation.json").read_text())
+    assert record["interfaces"] == pytest.approx(found)
+    assert "interfaces" not in record["chains"][0]
+    assert record["chains"][2]["interfaces"][1]["x"] is None
+    validation.write_tables(tmp_path / "alone", validation.mean_over_chains(3, chains[:1], 0.0))
+    assert not (tmp_path / "alone" / "interfaces.csv").exists()
+
+
+def test_a_complex_is_drawn_and_written_by_chains(tmp_path):
+    arrays = fake_drawing() | {"chain": np.repeat([1, 2], [5, 3])}
+    arrays["residue_index"] = np.r_[0:5, 0:3]
+    result = ChainResult("di", 8, {"lddt_ca": 0.5, "dockq": 0.25}, drawing=arrays)
+    gallery.write_structures(tmp_path, 3, result)
+    for kind in ("predicted", "true"):
+        first, second = read_pdb(tmp_path / f"di.{kind}.pdb")
+        assert (first.chain_id, second.chain_id) == ("A", "B")
+        assert second.residue_index[-1] == 3
+    drawn = gallery.pictures(result)
+    assert set(drawn) == set(PICTURES)
+    figure = drawn["pae"]()
+    assert [tuple(line.get_xdata()) for line in figure.axes[0].lines][0] == (4.5, 4.5)
+    assert "DockQ 0.25" in drawn["backbone"]().axes[0].get_title()
+    many = arrays | {"chain": np.arange(1, 9)}
+    result.drawing = {k: np.concatenate([v] * 8) for k, v in many.items() if k not in SQUARE}
+    result.drawing["chain"] = np.arange(1, 65)
+    gallery.write_structures(tmp_path / "many", 3, result)
+    assert {path.name for path in (tmp_path / "many").iterdir()} == {
+        "di.predicted.cif", "di.true.cif",
+    }  # fmt: skip
 
 
 def test_every_so_many_steps_the_averaged_weights_are_measured(tmp_path):

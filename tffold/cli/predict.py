@@ -50,8 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         search = search_options(options)
         if options.compile_cache != "none":
             compile_cache.enable(options.compile_cache or compile_cache.default_folder())
+        from tffold.predict.evidence import Evidences
         from tffold.predict.session import predict
-        from tffold.predict.targets import Evidences
 
         evidences = Evidences(
             alignments=options.alignments,
@@ -68,6 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             evidences,
             options.output,
             raw=options.raw,
+            complexes=options.complexes,
             relax=options.relax,
             distill=options.distill,
             reference=options.reference,
@@ -158,6 +159,12 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         metavar="PATH",
         help="FASTA files or folders of them, or TFRecord shards or folders of them",
+    )
+    add(
+        "--complexes",
+        action="store_true",
+        help="each FASTA file is one complex, its records are the chains; without it each record "
+        "is a target, and a complex where its sequence has colons between chains",
     )
     add(
         "--alignments",

@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import ListedColormap, Normalize
+from matplotlib.colors import ListedColormap, Normalize, to_rgb
 from matplotlib.figure import Figure
 
 from records import chemistry
@@ -67,12 +67,26 @@ def save_png(figure: Figure, path: str | Path) -> None:
 # --- alignments ---------------------------------------------------------------
 
 
-def msa_coverage(msa: np.ndarray, query: np.ndarray | None = None, title: str = "") -> Figure:
+def draw_borders(axes: Axes, boundaries: Sequence[int], *, down: bool = True) -> None:
+    """Lines before these residues, where chains begin: across the picture and, if wanted, down."""
+    for boundary in boundaries:
+        axes.axvline(boundary - 0.5, color="black", linewidth=0.8)
+        if down:
+            axes.axhline(boundary - 0.5, color="black", linewidth=0.8)
+
+
+def msa_coverage(
+    msa: np.ndarray,
+    query: np.ndarray | None = None,
+    boundaries: Sequence[int] = (),
+    title: str = "",
+) -> Figure:
     """How many rows of an alignment cover each residue, and how like the query they are.
 
     Args:
       msa: [N, L] in the batch's order (20 residue types, X = 20, gap = 21), query first;
-      query: [L] in the same order; default: the first row.
+      query: [L] in the same order; default: the first row;
+      boundaries: residues before which a line is drawn.
     """
     msa = np.asarray(msa)
     query = msa[0] if query is None else np.asarray(query)
@@ -94,6 +108,7 @@ def msa_coverage(msa: np.ndarray, query: np.ndarray | None = None, title: str = 
     )
     figure.colorbar(image, ax=axes, label="sequence identity to query")
     axes.set(xlabel="residue", ylabel="sequences, most similar first")
+    draw_borders(axes, boundaries, down=False)
     depth = axes.twinx()
     depth.plot(covered.sum(0), color="black", linewidth=1.0)
     depth.set(ylim=(len(msa), 0), yticks=[])
@@ -158,11 +173,13 @@ def plddt_along_chain(
     plddt: np.ndarray,
     true_lddt: np.ndarray | None = None,
     mask: np.ndarray | None = None,
+    boundaries: Sequence[int] = (),
     title: str = "",
 ) -> Figure:
     """pLDDT [L] (0..100) along the chain over the usual bands, and true lDDT-Cα if it is known.
 
-    `true_lddt` is in 0..100 too; `mask` [L] is 1 where it is known.
+    `true_lddt` is in 0..100 too; `mask` [L] is 1 where it is known; `boundaries`: residues
+    before which a line is drawn.
     """
     plddt = np.asarray(plddt, float)
     figure, (axes,) = new_figure(8, 3, title=title or "pLDDT")
@@ -175,6 +192,7 @@ def plddt_along_chain(
         true = np.where(known, np.asarray(true_lddt, float), np.nan)
         mean = true[known].mean() if known.any() else np.nan
         axes.plot(true, color="crimson", linewidth=1.2, label=f"true lDDT-Cα (mean {mean:.1f})")
+    draw_borders(axes, boundaries, down=False)
     axes.set(xlabel="residue", ylabel="0 to 100", xlim=(-0.5, len(plddt) - 0.5), ylim=(0, 100))
     axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
@@ -190,9 +208,7 @@ def predicted_aligned_error(
     figure, (axes,) = new_figure(5, 4.2, title=title or "Predicted aligned error")
     image = axes.imshow(np.asarray(pae), cmap="Greens_r", vmin=0.0, vmax=max_error)
     figure.colorbar(image, ax=axes, label="expected position error, Å")
-    for boundary in boundaries:
-        axes.axhline(boundary - 0.5, color="black", linewidth=0.8)
-        axes.axvline(boundary - 0.5, color="black", linewidth=0.8)
+    draw_borders(axes, boundaries)
     axes.set(xlabel="scored residue", ylabel="aligned residue")
     return figure
 
@@ -204,12 +220,13 @@ def distance_maps(
     true: np.ndarray,
     predicted: np.ndarray,
     mask: np.ndarray | None = None,
+    boundaries: Sequence[int] = (),
     max_distance: float = 40.0,
     title: str = "",
 ) -> Figure:
     """True and predicted Cα distances [L, L] (Å) and their difference, side by side.
 
-    `mask` [L] is 1 where the truth is known.
+    `mask` [L] is 1 where the truth is known; `boundaries`: residues before which lines are drawn.
     """
     true, predicted = np.array(true, float), np.asarray(predicted, float)
     if mask is not None:
@@ -224,6 +241,8 @@ def distance_maps(
     axes[2].set(title="predicted − true", xlabel="residue")
     figure.colorbar(image, ax=axes[2], label="Å", shrink=0.8)
     axes[0].set(ylabel="residue")
+    for one in axes:
+        draw_borders(one, boundaries)
     if title:
         figure.suptitle(title)
     return figure
@@ -232,12 +251,14 @@ def distance_maps(
 def distogram_expectation(
     expected: np.ndarray,
     true: np.ndarray | None = None,
+    boundaries: Sequence[int] = (),
     max_distance: float = 22.0,
     title: str = "",
 ) -> Figure:
     """The distogram's expected Cβ distances [L, L] (Å, capped by its last bin), and the true ones.
 
-    With `true` the lower triangle holds the truth (NaN where unknown).
+    With `true` the lower triangle holds the truth (NaN where unknown). `boundaries`: residues
+    before which lines are drawn.
     """
     expected = np.asarray(expected, float)
     figure, (axes,) = new_figure(5, 4.2, title=title or "Distogram expectation")
@@ -247,12 +268,21 @@ def distogram_expectation(
         label = "Cβ distance, Å: expected above, true below"
     image = axes.imshow(shown, cmap="viridis_r", vmin=0.0, vmax=max_distance)
     figure.colorbar(image, ax=axes, label=label)
+    draw_borders(axes, boundaries)
     axes.set(xlabel="residue", ylabel="residue")
     return figure
 
 
-def contact_map(probability: np.ndarray, true: np.ndarray | None = None, title: str = "") -> Figure:
-    """Probability [L, L] of a contact (Cβ within 8 Å) above, true contacts [L, L] below."""
+def contact_map(
+    probability: np.ndarray,
+    true: np.ndarray | None = None,
+    boundaries: Sequence[int] = (),
+    title: str = "",
+) -> Figure:
+    """Probability [L, L] of a contact (Cβ within 8 Å) above, true contacts [L, L] below.
+
+    `boundaries`: residues before which lines are drawn.
+    """
     probability = np.asarray(probability, float)
     figure, (axes,) = new_figure(5, 4.2, title=title or "Contacts")
     shown, label = probability, "probability of contact"
@@ -262,6 +292,7 @@ def contact_map(probability: np.ndarray, true: np.ndarray | None = None, title: 
         label = "contact: probability above, truth below"
     image = axes.imshow(shown, cmap="Blues", vmin=0.0, vmax=1.0)
     figure.colorbar(image, ax=axes, label=label)
+    draw_borders(axes, boundaries)
     axes.set(xlabel="residue", ylabel="residue")
     return figure
 
@@ -275,18 +306,24 @@ def backbone_3d(
     values: np.ndarray | None = None,
     label: str = "error, Å",
     value_range: tuple[float, float] = (0.0, 8.0),
+    chain: np.ndarray | None = None,
     title: str = "",
 ) -> Figure:
     """Cα traces [L, 3] (Å) in space, already superposed: predicted by colour, true in grey.
 
+    Of several chains each has a colour of its own, in truth its pale shade.
+
     Args:
       true: [L, 3], NaN where unknown;
       values: [L] what colours the prediction; default: its distance to `true`, else the position
-        along the chain.
+        along the chain;
+      chain: [L] numbers of the chains; None = one.
     """
     from mpl_toolkits.mplot3d.art3d import Line3DCollection
 
     predicted = np.asarray(predicted, float)
+    chain = np.ones(len(predicted), int) if chain is None else np.asarray(chain)
+    several = len(np.unique(chain)) > 1
     if values is None and true is not None:
         values = np.linalg.norm(predicted - np.asarray(true), axis=-1)
     elif values is None:
@@ -298,12 +335,18 @@ def backbone_3d(
     colours = ScalarMappable(scale, "turbo")
     between = 0.5 * (values[1:] + values[:-1])
     shades = colours.to_rgba(np.where(np.isfinite(between), between, value_range[1]))
-    segments = np.stack([predicted[:-1], predicted[1:]], axis=1)
-    axes.add_collection3d(Line3DCollection(segments, colors=shades, linewidths=2.5))
+    if several:
+        shades[:, :3] = chain_colours(chain)[1:]
+    joined = chain[1:] == chain[:-1]
+    segments = np.stack([predicted[:-1], predicted[1:]], axis=1)[joined]
+    axes.add_collection3d(Line3DCollection(segments, colors=shades[joined], linewidths=2.5))
     points = predicted
     if true is not None:
         true = np.asarray(true, float)
-        axes.plot(*true.T, color="0.35", linewidth=1.2)
+        for number in np.unique(chain):
+            rows = chain == number
+            pale = tuple(0.5 + 0.5 * chain_colours(chain)[rows][0])
+            axes.plot(*true[rows].T, color=pale if several else "0.35", linewidth=1.2)
         points = np.concatenate([predicted, true[np.isfinite(true).all(-1)]])
     low, high = points.min(0), points.max(0)
     middle, reach = (low + high) / 2, max(float((high - low).max()) / 2, 1.0)
@@ -312,5 +355,14 @@ def backbone_3d(
     axes.set_box_aspect((1, 1, 1))
     axes.set(xlabel="x, Å", ylabel="y, Å", zlabel="z, Å")
     axes.set_title(title or ("predicted (coloured) and true (grey)" if true is not None else ""))
-    figure.colorbar(colours, ax=axes, label=label, shrink=0.7, pad=0.12)
+    if several:
+        axes.set_title(title or "chains by colour, true ones pale")
+    else:
+        figure.colorbar(colours, ax=axes, label=label, shrink=0.7, pad=0.12)
     return figure
+
+
+def chain_colours(chain: np.ndarray) -> np.ndarray:
+    """Colours [L, 3] in 0..1 by which chains [L] are told apart; after ten they come again."""
+    numbers = np.searchsorted(np.unique(chain), chain)
+    return np.array([to_rgb(f"C{number % 10}") for number in numbers])

@@ -7,6 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib import colormaps
 
+from tffold.pictures.plots import chain_colours
+
 _SIDES = 8
 _SMOOTH = 4  # rings from one residue to the next
 _TRUE_COLOUR = (150, 150, 150)
@@ -21,23 +23,30 @@ class Mesh(NamedTuple):
     colours: np.ndarray
 
 
-def superposed(predicted: np.ndarray, true: np.ndarray, known: np.ndarray) -> Mesh:
+def superposed(
+    predicted: np.ndarray, true: np.ndarray, known: np.ndarray, chain: np.ndarray | None = None
+) -> Mesh:
     """Predicted Cα [i, 3] coloured by their distance (Å) to the true ones, which are grey.
 
     Blue is right, red is ``MAX_ERROR`` or more; where the truth is not ``known`` [i] the
-    prediction is white and the grey tube broken. Both are already superposed; the whole is moved
-    to the origin, about which the browser turns it.
+    prediction is white and the true tube broken. Of several chains [i] each has a colour of its
+    own instead, and truth its pale shade. Both are already superposed; the whole is moved to the
+    origin, about which the browser turns it.
     """
     known = np.asarray(known) > 0
+    chain = np.ones(len(known), int) if chain is None else np.asarray(chain)
     error = np.linalg.norm(predicted - true, axis=-1)
     colours = np.array(colormaps["turbo"](np.clip(error / MAX_ERROR, 0.0, 1.0)))[:, :3] * 255
     colours[~known] = 255.0
-    parts = [tube(predicted, colours, radius=0.5)]
-    grey = np.tile(np.array(_TRUE_COLOUR, float), (len(true), 1))
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], known, [False]]).astype(int)))
-    for start, end in edges.reshape(-1, 2):
-        if end - start > 1:
-            parts.append(tube(true[start:end], grey[start:end], radius=0.3))
+    true_colours = np.tile(np.array(_TRUE_COLOUR, float), (len(true), 1))
+    if len(np.unique(chain)) > 1:
+        colours = chain_colours(chain) * 255.0
+        true_colours = 0.5 * colours + 127.5
+    parts = [
+        tube(predicted[rows], colours[rows], radius=0.5)
+        for rows in _runs(np.ones(len(chain)), chain)
+    ]
+    parts += [tube(true[rows], true_colours[rows], radius=0.3) for rows in _runs(known, chain)]
     sizes = np.cumsum([0, *(len(part.vertices) for part in parts)])
     vertices = np.concatenate([part.vertices for part in parts])
     return Mesh(
@@ -45,6 +54,13 @@ def superposed(predicted: np.ndarray, true: np.ndarray, known: np.ndarray) -> Me
         np.concatenate([part.faces + size for part, size in zip(parts, sizes, strict=False)]),
         np.concatenate([part.colours for part in parts]),
     )
+
+
+def _runs(known: np.ndarray, chain: np.ndarray) -> list[slice]:
+    """Stretches of two known residues or more within a chain."""
+    edges = np.flatnonzero(np.diff(np.where(known, chain, 0), prepend=0, append=0))
+    runs = [slice(a, b) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    return [run for run in runs if known[run.start] and run.stop - run.start > 1]
 
 
 def tube(points: np.ndarray, colours: np.ndarray, radius: float) -> Mesh:

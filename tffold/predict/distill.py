@@ -17,11 +17,12 @@ from typing import Any
 import numpy as np
 
 from records import paths
+from records.chains import Assembly
 from records.errors import InputError
 from records.paths import Place
 from tffold.config import Config, DistillConfig
 from tffold.predict.models import Prediction
-from tffold.predict.targets import Raw, Target
+from tffold.predict.targets import Target
 from tffold.structures.files import Structure, mmcif_text
 
 FOLDER, STRUCTURES, MANIFEST, REFERENCE = (
@@ -31,22 +32,25 @@ _PAIRS = "distillation.npz"  # in a target's folder
 FEW = 100  # sequences; the paper's reference is the mean of 1000
 
 
-def band(logits: np.ndarray, max_separation: int) -> np.ndarray:
-    """Distogram logits [L, L, c] of pairs (i, i + d), d = 1, 2, …: [pairs, c], by d and then i."""
-    length = len(logits)
-    parts = [
-        logits[np.arange(length - d), np.arange(d, length)]
-        for d in range(1, min(max_separation, length - 1) + 1)
-    ]
-    return np.concatenate(parts) if parts else np.zeros((0, logits.shape[-1]), logits.dtype)
+def band(logits: np.ndarray, sizes: Sequence[int], max_separation: int) -> np.ndarray:
+    """Distogram logits [L, L, c] of pairs (i, i + d) within chains of these sizes: [pairs, c].
+
+    By chain, then by d = 1, 2, …, then by i.
+    """
+    d, i = _separations(sizes, max_separation)
+    return logits[i, i + d]
 
 
-def _separations(length: int, max_separation: int) -> tuple[np.ndarray, np.ndarray]:
+def _separations(sizes: Sequence[int], max_separation: int) -> tuple[np.ndarray, np.ndarray]:
     """d and i [pairs] of the pairs in ``band``'s order."""
-    distances = range(1, min(max_separation, length - 1) + 1)
-    d = np.concatenate([np.full(length - s, s) for s in distances] or [np.zeros(0, int)])
-    i = np.concatenate([np.arange(length - s) for s in distances] or [np.zeros(0, int)])
-    return d, i
+    d, i = [np.zeros(0, int)], [np.zeros(0, int)]
+    start = 0
+    for size in sizes:
+        for separation in range(1, min(max_separation, size - 1) + 1):
+            d.append(np.full(size - separation, separation))
+            i.append(start + np.arange(size - separation))
+        start += size
+    return np.concatenate(d), np.concatenate(i)
 
 
 def _probabilities(logits: np.ndarray) -> np.ndarray:
@@ -59,7 +63,7 @@ class Reference:
     """Mean distribution of the distance of two residues by how far they are apart in sequence.
 
     ``total`` [max_separation + 1, c] sums of probabilities, ``count`` [max_separation + 1]
-    pairs that were summed (row 0 is empty), ``sequences`` whose pairs they are.
+    pairs that were summed (row 0 is empty), ``sequences`` whose pairs they are: chains.
     """
 
     total: np.ndarray
@@ -70,21 +74,21 @@ class Reference:
     def empty(cls, max_separation: int, num_bins: int) -> Reference:
         return cls(np.zeros((max_separation + 1, num_bins)), np.zeros(max_separation + 1))
 
-    def add(self, pairs: np.ndarray, length: int) -> None:
-        """Count in the pairs ``band`` of one sequence."""
-        d, _ = _separations(length, len(self.count) - 1)
+    def add(self, pairs: np.ndarray, sizes: Sequence[int]) -> None:
+        """Count in the pairs ``band`` of chains of these sizes."""
+        d, _ = _separations(sizes, len(self.count) - 1)
         np.add.at(self.total, d, _probabilities(pairs))
         np.add.at(self.count, d, 1.0)
-        self.sequences += 1
+        self.sequences += len(sizes)
 
-    def divergence(self, pairs: np.ndarray, length: int) -> np.ndarray:
-        """The paper's confidence c_i [L] of one sequence from its pairs ``band``.
+    def divergence(self, pairs: np.ndarray, sizes: Sequence[int]) -> np.ndarray:
+        """The paper's confidence c_i [L] of chains of these sizes from their pairs ``band``.
 
-        Mean over the residues j within ``max_separation`` of i of the divergence
+        Mean over the residues j of its chain within ``max_separation`` of i of the divergence
         KL(reference || predicted) in nats; separations that the reference never saw do not
         count, and a residue without any pair has 0.
         """
-        d, i = _separations(length, len(self.count) - 1)
+        d, i = _separations(sizes, len(self.count) - 1)
         known = self.count[d] > 0
         d, i, pairs = d[known], i[known], pairs[known]
         reference = (self.total / np.maximum(self.count, 1.0)[:, None])[d]
@@ -93,7 +97,7 @@ class Reference:
             np.maximum(_probabilities(pairs), floor)
         )
         value = (reference * log_ratio).sum(axis=-1)
-        total, count = np.zeros(length), np.zeros(length)
+        total, count = np.zeros(sum(sizes)), np.zeros(sum(sizes))
         for residue in (i, i + d):
             np.add.at(total, residue, value)
             np.add.at(count, residue, 1.0)
@@ -126,14 +130,19 @@ class Reference:
 
 
 def choose(
-    plddt: np.ndarray, divergence: np.ndarray, config: DistillConfig
+    plddt: np.ndarray, divergence: np.ndarray, config: DistillConfig, iptm: float | None = None
 ) -> tuple[str, np.ndarray]:
-    """Why the chain is not to be learned from, or ''; and which residues [L] are."""
+    """Why a chain or complex is not to be learned from, or ''; and which residues [L] are.
+
+    ``iptm`` is a complex's.
+    """
     mask = (plddt > config.min_residue_plddt) & (divergence >= config.min_residue_divergence)
     if plddt.mean() < config.min_mean_plddt:
         return f"mean pLDDT below {config.min_mean_plddt:g}", mask
     if divergence.mean() < config.min_mean_divergence:
         return f"mean divergence below {config.min_mean_divergence:g}", mask
+    if iptm is not None and iptm < config.min_iptm:
+        return f"ipTM below {config.min_iptm:g}", mask
     return ("" if mask.any() else "no residue is left"), mask
 
 
@@ -160,18 +169,33 @@ class Distillation:
             found = Reference.load(reference or earlier, settings.max_separation, bins)
         return cls(settings, bins, output, found)
 
-    def write(self, folder: Path, target: Target, raw: Raw, ranked: Sequence[Prediction]) -> None:
-        """Keep what is needed of a target's best prediction."""
+    def write(
+        self, folder: Path, target: Target, raw: Assembly, ranked: Sequence[Prediction]
+    ) -> None:
+        """Keep what is needed of a target's best prediction.
+
+        Raises:
+          InputError: a complex without ipTM.
+        """
         best = ranked[0]
-        structure = best.structure
-        pairs = band(best.distogram, self.config.max_separation).astype(np.float16)
+        if len(best.chains) > 1 and best.iptm is None:
+            raise InputError(
+                "has no predicted-aligned-error head, by which complexes are chosen",
+                item=best.name,
+                mend="distil with another model",
+            )
+        sizes = [len(chain.aatype) for chain in best.chains]
+        pairs = band(best.distogram, sizes, self.config.max_separation).astype(np.float16)
         np.savez_compressed(
             folder / _PAIRS,
             pairs=pairs,
             plddt=best.plddt,
-            aatype=structure.aatype,
-            positions=structure.atom_positions,
-            mask=structure.atom_mask,
+            aatype=np.concatenate([chain.aatype for chain in best.chains]),
+            positions=np.concatenate([chain.atom_positions for chain in best.chains]),
+            mask=np.concatenate([chain.atom_mask for chain in best.chains]),
+            sizes=sizes,
+            names=[chain.chain_id for chain in best.chains],
+            iptm=np.nan if best.iptm is None else best.iptm,
             model=best.name,
         )
 
@@ -186,7 +210,7 @@ class Distillation:
             self.reference = Reference.empty(self.config.max_separation, self.num_bins)
             for name in names:
                 kept = self._kept(name)
-                self.reference.add(kept["pairs"], len(kept["plddt"]))
+                self.reference.add(kept["pairs"], kept["sizes"].tolist())
         if own and self.reference.sequences:
             self.reference.save(paths.join(folder, REFERENCE))
         entries = [self._judge(name, folder) for name in names]
@@ -196,7 +220,7 @@ class Distillation:
         note = ""
         if self.reference.sequences < FEW:
             note = f"; only {self.reference.sequences} sequences in the reference distogram"
-        return f"distillation: {selected} of {len(entries)} chains chosen{note}"
+        return f"distillation: {selected} of {len(entries)} targets chosen{note}"
 
     def _kept(self, name: str) -> dict[str, np.ndarray]:
         place = paths.join(self.output, name, _PAIRS)
@@ -205,33 +229,46 @@ class Distillation:
 
     def _judge(self, name: str, folder: Place) -> Mapping[str, Any]:
         kept = self._kept(name)
-        plddt = kept["plddt"]
-        length = len(plddt)
-        divergence = self.reference.divergence(kept["pairs"], length)
-        reason, mask = choose(plddt, divergence, self.config)
+        plddt, sizes = kept["plddt"], kept["sizes"].tolist()
+        divergence = self.reference.divergence(kept["pairs"], sizes)
+        iptm = float(kept["iptm"]) if len(sizes) > 1 else None
+        reason, mask = choose(plddt, divergence, self.config, iptm)
         entry: dict[str, Any] = {
             "chain": name,
             "status": "rejected" if reason else "selected",
             "model": str(kept["model"]),
-            "num_res": length,
+            "num_res": len(plddt),
+            "num_chains": len(sizes),
             "num_confident": int(mask.sum()),
             "mean_plddt": round(float(plddt.mean()), 3),
             "mean_divergence": round(float(divergence.mean()), 4),
         }
+        if iptm is not None:
+            entry["iptm"] = round(iptm, 4)
         if reason:
             entry["reason"] = reason
         else:
             entry["structure"] = f"{STRUCTURES}/{name}.cif"
-            structure = Structure(
-                aatype=kept["aatype"],
-                atom_positions=kept["positions"],
-                atom_mask=kept["mask"],
-                residue_index=np.arange(1, length + 1),
-                b_factors=kept["mask"],
-            ).with_b_factors(np.where(mask, plddt, 0.0))
-            text = mmcif_text([structure], name, plddt)
+            text = mmcif_text(_chains(kept, np.where(mask, plddt, 0.0)), name, plddt)
             paths.write_whole(paths.join(folder, entry["structure"]), text)
         entry["plddt"] = np.round(plddt.astype(float), 2).tolist()
         entry["divergence"] = np.round(divergence, 4).tolist()
         entry["mask"] = mask.astype(int).tolist()
         return entry
+
+
+def _chains(kept: Mapping[str, np.ndarray], b_factors: np.ndarray) -> list[Structure]:
+    """The chains of a kept prediction with these B-factors [L]."""
+    ends = np.cumsum(kept["sizes"])
+    parts = [slice(end - size, end) for size, end in zip(kept["sizes"], ends, strict=True)]
+    return [
+        Structure(
+            aatype=kept["aatype"][part],
+            atom_positions=kept["positions"][part],
+            atom_mask=kept["mask"][part],
+            residue_index=np.arange(1, part.stop - part.start + 1),
+            b_factors=kept["mask"][part],
+            chain_id=str(name),
+        ).with_b_factors(b_factors[part])
+        for name, part in zip(kept["names"], parts, strict=True)
+    ]

@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from records import paths
+from records.chains import Assembly
 from records.errors import InputError
 from tffold import metrics
 from tffold.config import Config, ModelConfig
@@ -19,26 +20,29 @@ from tffold.data import pipeline
 from tffold.inference import ForwardProgram
 from tffold.model.alphafold import AlphaFold
 from tffold.model.module import parameter_key
-from tffold.structures.files import Structure
+from tffold.structures.files import CHAIN_LETTERS, Structure, chain_names
 from tffold.weights import npz
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """One structure of L residues as a model with a seed predicts it.
+    """One structure of L residues in one chain or more, as a model with a seed predicts it.
 
-    ``plddt`` [L] in 0..100; ``pae`` [L, L] Å and ``ptm``, None without that head;
+    ``plddt`` [L] in 0..100; ``pae`` [L, L] Å and ``ptm``, None without that head; ``iptm`` and
+    ``pair_iptm``, by the names of two chains as if they were the whole, None with one chain too;
     ``distogram`` [L, L, bins] logits, None once nobody needs them; ``changes`` Å, of each pass
     run; ``seconds`` by what they were spent on; ``compiled`` whether that took in the program's
     compilation.
     """
 
     name: str
-    structure: Structure
+    chains: tuple[Structure, ...]
     plddt: np.ndarray
     pae: np.ndarray | None
     max_pae: float
     ptm: float | None
+    iptm: float | None
+    pair_iptm: Mapping[tuple[str, str], float] | None
     distogram: np.ndarray | None
     changes: tuple[float, ...]
     seconds: Mapping[str, float]
@@ -48,11 +52,23 @@ class Prediction:
     def mean_plddt(self) -> float:
         return float(self.plddt.mean())
 
+    @property
+    def ranking_score(self) -> float | None:
+        """0.8 ipTM + 0.2 pTM, of one chain pTM; None without the aligned-error head."""
+        if self.ptm is None or self.iptm is None:
+            return self.ptm
+        return metrics.ranking_score(self.ptm, self.iptm)
+
+    @property
+    def borders(self) -> list[int]:
+        """The first residues of all chains but the first."""
+        return np.cumsum([len(chain.aatype) for chain in self.chains])[:-1].tolist()
+
     def score(self, rank_by: str) -> float:
         """What predictions are ranked by.
 
         Raises:
-          InputError: ``ptm`` without the head for it.
+          InputError: ``ptm`` or ``iptm+ptm`` without the head for them.
         """
         if rank_by == "plddt":
             return self.mean_plddt
@@ -60,7 +76,7 @@ class Prediction:
             raise InputError(
                 "has no predicted-aligned-error head", item=self.name, mend="rank by plddt"
             )
-        return self.ptm
+        return self.ptm if rank_by == "ptm" else self.ranking_score
 
 
 @dataclass(frozen=True)
@@ -77,12 +93,19 @@ class Model:
     weights: Sequence[tf.Tensor]
     program: ForwardProgram
 
-    def predict(self, raw: Mapping[str, Any], seed: int, name: str) -> Prediction:
-        """The structure of one chain from its raw features; randomness is that of ``seed``.
+    def predict(self, raw: Assembly, seed: int, name: str) -> Prediction:
+        """The structure of a chain or complex from its raw features; randomness is of ``seed``.
 
         Raises:
-          InputError: the network's result is not finite.
+          InputError: a complex, where the network does not know chains; or its result is not
+            finite.
         """
+        count = len(raw.entity_id)
+        if count > 1 and not self.config.model.encode_chains:
+            raise InputError(
+                f"{count} chains, and {self.name} is a network for single chains",
+                mend="use a configuration like model_1_multimer_v3",
+            )
         start = time.monotonic()
         settings = self.config.predict
         samples = (self.config.model.num_recycle + 1) * settings.num_ensemble
@@ -104,48 +127,81 @@ class Model:
     def _prediction(
         self,
         name: str,
-        raw: Mapping[str, Any],
+        raw: Assembly,
         outputs: Mapping[str, Any],
         changes: Sequence[float],
         seconds: Mapping[str, float],
         compiled: bool,
     ) -> Prediction:
         """The outputs without the padding, and what the network says of itself."""
-        real = slice(len(raw["aatype"]))
+        layout = chain_layout(raw)
+        real = np.concatenate([rows for _, rows in layout])
+        square = np.ix_(real, real)
         heads = self.config.model.heads
         plddt = np.asarray(metrics.predicted_lddt(outputs["predicted_lddt"]["logits"][real]))
-        positions = outputs["structure_module"]["final_atom_positions"][real]
-        if not (np.isfinite(positions).all() and np.isfinite(plddt).all()):
+        positions = outputs["structure_module"]["final_atom_positions"]
+        if not (np.isfinite(positions[real]).all() and np.isfinite(plddt).all()):
             raise InputError(
                 "the network's prediction is not finite",
                 file=self.source,
                 mend="these weights are damaged or diverged: use others",
             )
-        pae = ptm = None
+        letters = [letter for letter, _ in layout]
+        chain = np.repeat(np.arange(len(layout)), [len(rows) for _, rows in layout])
+        pae = ptm = iptm = pairs = None
         if heads.predicted_aligned_error:
-            logits = outputs["predicted_aligned_error"]["logits"][real, real]
+            logits = outputs["predicted_aligned_error"]["logits"][square]
             pae = np.asarray(metrics.predicted_aligned_error(logits, heads))
             every = np.ones(len(pae), np.float32)
             ptm = float(metrics.predicted_tm_score(logits, every, heads))
-        structure = Structure(
-            aatype=np.asarray(raw["aatype"]),
-            atom_positions=positions,
-            atom_mask=outputs["structure_module"]["final_atom_mask"][real],
-            residue_index=np.asarray(raw["residue_index"]) + 1,
-            b_factors=np.zeros(positions.shape[:2], np.float32),
-        ).with_b_factors(plddt)
+            if len(layout) > 1:
+                iptm = float(metrics.predicted_tm_score(logits, every, heads, chain))
+                by_number = metrics.iptm_by_pair(logits, chain, heads)
+                pairs = {(letters[i], letters[j]): v for (i, j), v in by_number.items()}
+        aatype = np.concatenate([raw.entities[entity - 1]["aatype"] for entity in raw.entity_id])
+        mask = outputs["structure_module"]["final_atom_mask"]
+        chains = [
+            Structure(
+                aatype=aatype[rows],
+                atom_positions=positions[rows],
+                atom_mask=mask[rows],
+                residue_index=np.asarray(raw.features["residue_index"])[rows] + 1,
+                b_factors=np.zeros(mask[rows].shape, np.float32),
+                chain_id=letter,
+            ).with_b_factors(plddt[chain == number])
+            for number, (letter, rows) in enumerate(layout)
+        ]
         return Prediction(
             name=name,
-            structure=structure,
+            chains=tuple(chains),
             plddt=plddt,
             pae=pae,
             max_pae=metrics.max_aligned_error(heads),
             ptm=ptm,
-            distogram=outputs["distogram"]["logits"][real, real],
+            iptm=iptm,
+            pair_iptm=pairs,
+            distogram=outputs["distogram"]["logits"][square],
             changes=tuple(changes),
             seconds=seconds,
             compiled=compiled,
         )
+
+
+def chain_layout(raw: Assembly) -> list[tuple[str, np.ndarray]]:
+    """How the chains of an assembly come out: names, and their residues' places in it.
+
+    Each has the name that it has there if all can stand in files so, else A, B, C, ...; they are
+    written in the order of their names, that is for sequences in the order in which they were
+    given, though the network has copies of a sequence one after another.
+    """
+    sizes = raw.chain_sizes
+    ends = np.cumsum(sizes)
+    usual = chain_names(max(len(sizes), len(CHAIN_LETTERS)))
+    given = list(raw.features.get("chain_names", ()))
+    fits = len(set(given)) == len(sizes) and set(given) <= set(usual)
+    names = given if fits else usual[: len(sizes)]
+    rows = [np.arange(end - size, end) for size, end in zip(sizes, ends, strict=True)]
+    return sorted(zip(names, rows, strict=True), key=lambda one: usual.index(one[0]))
 
 
 def load_models(

@@ -6,15 +6,17 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
 from records import paths
+from records.chains import Assembly
 from records.errors import InputError
 from records.paths import Place
 from records.stores import MissingError
@@ -22,15 +24,18 @@ from records.uploads import whole_folder
 from tffold import config_file
 from tffold.config import DataConfig, rules
 from tffold.data.inputs import hhblits_to_restype
+from tffold.pictures import plots
 from tffold.predict import output
-from tffold.predict.models import Model, Prediction
-from tffold.predict.targets import Raw, Target
+from tffold.predict.fasta import CHAIN_BREAK
+from tffold.predict.models import Model, Prediction, chain_layout
+from tffold.predict.targets import Target
+from tffold.structures.files import Structure
 
 SUMMARY_FILE = "summary.json"
 
 _LOG = logging.getLogger(__name__)
 # What distillation adds to a target's folder: (folder, target, raw features, ranked predictions).
-Extra = Callable[[Path, Target, Raw, Sequence[Prediction]], None]
+Extra = Callable[[Path, Target, Assembly, Sequence[Prediction]], None]
 
 
 @dataclass
@@ -174,9 +179,9 @@ def predict_target(target: Target, job: Job, final: Place) -> list[Prediction]:
 
         for one in ranked if job.relax == "all" else ranked[:1]:
             begun = time.monotonic()
-            relaxed[one.name] = relax([one.structure], settings.relax)
+            relaxed[one.name] = relax(one.chains, settings.relax)
             timings[f"relax_{one.name}"] = time.monotonic() - begun
-    msa = hhblits_to_restype(raw["msa"]).numpy() if settings.plots else None
+    msa = _alignment(raw) if settings.plots else None
     with whole_folder(final, output.RECORD) as folder:
         output.write_predictions(folder, target.name, ranked, relaxed, msa)
         if job.extra is not None:
@@ -184,18 +189,38 @@ def predict_target(target: Target, job: Job, final: Place) -> list[Prediction]:
         timings["total"] = time.monotonic() - start
         rounded = {name: round(value, 3) for name, value in timings.items()}
         output.write_json(folder / "timings.json", rounded)
-        output.write_json(folder / output.RECORD, _record(target, job, raw))
+        output.write_json(folder / output.RECORD, _record(target, job, raw, ranked[0].chains))
     return ranked
 
 
-def _record(target: Target, job: Job, raw: Mapping[str, Any]) -> dict[str, Any]:
+def _alignment(raw: Assembly) -> np.ndarray:
+    """The alignments of all chains [N, L] as they come out, in the batch's letters, to be drawn.
+
+    The query of all chains is the first row; below it those of each sequence stand by themselves,
+    the rows of its copies beside each other. Gaps are 21.
+    """
+    order = np.concatenate([rows for _, rows in chain_layout(raw)])
+    sizes, entity = raw.chain_sizes, np.asarray(raw.entity_id)
+    blocks = [hhblits_to_restype(one["msa"]).numpy() for one in raw.entities]
+    result = [np.concatenate([blocks[number - 1][:1] for number in entity], axis=1)]
+    for number, block in enumerate(blocks, start=1):
+        rows = [
+            block[1:] if own == number else np.full((len(block) - 1, size), plots.GAP)
+            for own, size in zip(entity, sizes, strict=True)
+        ]
+        result.append(np.concatenate(rows, axis=1))
+    return np.concatenate(result)[:, order]
+
+
+def _record(target: Target, job: Job, raw: Assembly, chains: Sequence[Structure]) -> dict[str, Any]:
     """What was predicted, from what, with what."""
     return {
         "target": target.name,
         "source": target.source,
-        "sequence": str(raw["sequence"]),
-        "alignment_rows": len(raw["msa"]),
-        "templates": len(raw.get("template_aatype", ())),
+        "sequence": CHAIN_BREAK.join(chain.sequence for chain in chains),
+        "chains": output.chains_json(chains),
+        "alignment_rows": sum(len(entity["msa"]) for entity in raw.entities),
+        "templates": sum(len(entity.get("template_aatype", ())) for entity in raw.entities),
         "models": [
             {"name": m.name, "parameters": m.source, "crc32c": f"{m.checksum:08x}"}
             for m in job.models

@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from records.paths import Place
 from tffold.config import Config
 from tffold.predict.distill import Distillation
+from tffold.predict.evidence import Evidences
 from tffold.predict.models import load_models
 from tffold.predict.run import Job, Outcome, predict_all
-from tffold.predict.targets import Evidences, find_targets
+from tffold.predict.targets import find_targets
 
 _LOG = logging.getLogger(__name__)
 
@@ -23,6 +24,7 @@ def predict(
     output: Place,
     *,
     raw: bool = False,
+    complexes: bool = False,
     relax: str = "none",
     distill: bool = False,
     reference: str = "",
@@ -38,7 +40,8 @@ def predict(
       InputError: what would fail for every target.
     """
     first = next(iter(configs.values()))
-    targets = find_targets(inputs, evidences, first.predict.max_length)
+    limit, data = first.predict.max_length, first.data_for_model
+    targets = find_targets(inputs, evidences, limit, complexes, data)
     distillation = Distillation.open(first, output, reference) if distill else None
     models = load_models(configs, sources, raw)
     job = Job(models, relax, distillation.write if distillation else None)

@@ -34,6 +34,8 @@ _C, _N, _OXT = (ATOM_ORDER[name] for name in ("C", "N", "OXT"))
 class Relaxation:
     """A relaxed structure: its chains (heavy atoms), a PDB file with hydrogens, and a report.
 
+    The chains have the residues that were given, those of unknown chemistry without atoms.
+
     The report has energies (kcal/mol, of the force field alone), ``rmsd`` (Å, of the heavy
     atoms of the input, not superposed), violations before and after, rounds, disulfide bonds,
     the residues freed of restraints and the platform.
@@ -42,11 +44,6 @@ class Relaxation:
     structures: tuple[Structure, ...]
     pdb_text: str
     report: dict[str, Any]
-
-    @property
-    def structure(self) -> Structure:
-        """The first chain."""
-        return self.structures[0]
 
 
 def require_openmm() -> None:
@@ -130,9 +127,14 @@ def _segments(structure: Structure) -> list[range]:
     return [range(a, b) for a, b in zip([0, *ends[:-1]], ends, strict=True)]
 
 
+def _is_known(structure: Structure) -> np.ndarray:
+    """Which residues [L] have chemistry and atoms."""
+    return (structure.aatype != UNKNOWN_INDEX) & (structure.atom_mask.sum(-1) > 0)
+
+
 def _known(structure: Structure) -> Structure:
     """Without the residues that have no chemistry or no atoms."""
-    keep = (structure.aatype != UNKNOWN_INDEX) & (structure.atom_mask.sum(-1) > 0)
+    keep = _is_known(structure)
     return replace(
         structure,
         aatype=structure.aatype[keep],
@@ -152,7 +154,10 @@ def _joined_text(structures: Sequence[Structure]) -> str:
             part = slice(piece.start, piece.stop)
             name = next(names, None)
             if name is None:
-                raise InputError(f"more than {len(CHAIN_LETTERS)} chains and gaps in them")
+                raise InputError(
+                    f"more than {len(CHAIN_LETTERS)} chains and gaps in them",
+                    mend="relax parts of it",
+                )
             stretch = Structure(
                 structure.aatype[part],
                 structure.atom_positions[part],
@@ -209,7 +214,27 @@ def relax(structures: Sequence[Structure], config: RelaxConfig) -> Relaxation:
         "disulfide_bonds": rounds[-1].disulfides,
         "platform": rounds[-1].platform,
     }
-    return Relaxation(tuple(current), _finished_text(rounds[-1].text, current), report)
+    return Relaxation(
+        tuple(_restored(structures, current)), _finished_text(rounds[-1].text, current), report
+    )
+
+
+def _restored(structures: Sequence[Structure], relaxed: Sequence[Structure]) -> list[Structure]:
+    """The relaxed atoms in all residues of the structures, of which ``_known`` left some out."""
+    left = iter(relaxed)
+    result = []
+    for structure in structures:
+        keep = _is_known(structure)
+        arrays = {
+            name: np.zeros_like(getattr(structure, name))
+            for name in ("atom_positions", "atom_mask", "b_factors")
+        }
+        if keep.any():
+            one = next(left)
+            for name, array in arrays.items():
+                array[keep] = getattr(one, name)
+        result.append(replace(structure, **arrays))
+    return result
 
 
 def _pick(names: Sequence[str], chosen: np.ndarray) -> list[str]:

@@ -31,7 +31,7 @@ def masked_cells(outputs: Any, batch: Any) -> Arrays:
 
 
 def drawing(outputs: Any, batch: Arrays, config: Config) -> Arrays:
-    """Truth, prediction and confidence of one chain, without padding.
+    """Truth, prediction and confidence of one chain or complex, without padding.
 
     The predicted atoms are superposed on the true ones by their Cα.
     """
@@ -59,6 +59,7 @@ def drawing(outputs: Any, batch: Arrays, config: Config) -> Arrays:
         "contacts": metrics.contact_probability(logits, heads),
         "pseudo_beta": batch["pseudo_beta"][chain],
         "pseudo_beta_mask": batch["pseudo_beta_mask"][chain],
+        "chain": batch["asym_id"][chain] if "asym_id" in batch else np.ones(num_res, np.int32),
     }
     if "predicted_aligned_error" in outputs:
         logits = outputs["predicted_aligned_error"]["logits"][chain, chain]

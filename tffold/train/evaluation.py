@@ -17,9 +17,11 @@ from tffold.config import Config
 from tffold.data import pipeline
 from tffold.data.reader import Damage, RecordSet
 from tffold.model.alphafold import select_pass
+from tffold.structures.files import chain_names
 from tffold.train.drawing import CA, Arrays, drawing, masked_cells
 from tffold.train.feed import next_element
 from tffold.train.passes import ReplicaPasses, what_is_read
+from tffold.train.permutation import matched
 from tffold.train.trainer import AlphaFoldTrainer
 
 _LOG = logging.getLogger(__name__)
@@ -27,11 +29,12 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass
 class ChainResult:
-    """One chain's evaluation.
+    """One chain's, or one complex's, evaluation.
 
     ``numbers``: metrics and losses by name. ``plddt`` [L] 0..100. ``changes``: by how much (Å) each
-    recycling pass but the first changed the structure. ``drawing``: arrays for pictures and
-    structures, of chosen chains alone.
+    recycling pass but the first changed the structure. ``interfaces``: of a complex, each with the
+    names of its two ``chains`` and its scores. ``drawing``: arrays for pictures and structures, of
+    chosen chains alone.
     """
 
     chain_id: str
@@ -39,6 +42,7 @@ class ChainResult:
     numbers: dict[str, float]
     plddt: list[float] = field(default_factory=list)
     changes: list[float] = field(default_factory=list)
+    interfaces: list[dict[str, Any]] = field(default_factory=list)
     drawing: Arrays | None = None
 
 
@@ -99,6 +103,7 @@ class ChainEvaluation:
                 group, outputs, last, scores, changes, strict=True
             ):
                 arrays = tf.nest.map_structure(keras.ops.convert_to_numpy, what_is_read(output))
+                batch = matched(self.config, arrays, batch)
                 result = self._result(chain_id, arrays, batch, score)
                 if result is None:
                     continue
@@ -149,9 +154,19 @@ class ChainEvaluation:
         if "predicted_tm" in numbers:
             error = numbers["predicted_tm"] - numbers["tm_score"]
             numbers["predicted_tm_error"] = abs(error)
+        interfaces: list[metrics.Interface] = []
+        if "asym_id" in batch:
+            whole, interfaces = metrics.complex_metrics(outputs, batch, self.config.model.heads)
+            numbers |= whole
         numbers |= {name: float(value) for name, value in scores.items()}
+        names = chain_names(int(batch.get("asym_id", np.ones(1)).max()))
+        told = [
+            {"chains": [names[one.first - 1], names[one.second - 1]], **one.scores}
+            for one in interfaces
+        ]
         plddt = np.asarray(metrics.predicted_lddt(outputs["predicted_lddt"]["logits"]))
-        return ChainResult(chain_id, num_res, numbers, plddt[:num_res].astype(float).tolist())
+        said = plddt[:num_res].astype(float).tolist()
+        return ChainResult(chain_id, num_res, numbers, said, interfaces=told)
 
     def _masked_msas(self, chosen: Sequence[int]) -> dict[str, Arrays]:
         """By chain: what one more pass, over masked cells, reads into them; only to be drawn."""

@@ -13,6 +13,7 @@ from tffold.inference import ForwardProgram
 from tffold.losses.table import compute_losses
 from tffold.losses.violations import find_violations, violation_metrics
 from tffold.model.alphafold import host_passes
+from tffold.train.permutation import matched
 from tffold.train.step import Batch
 from tffold.train.trainer import AlphaFoldTrainer
 
@@ -25,7 +26,7 @@ class ReplicaPasses:
     """
 
     def __init__(self, config: Config, trainer: AlphaFoldTrainer) -> None:
-        self.trainer, self.heads = trainer, config.model.heads
+        self.config, self.trainer, self.heads = config, trainer, config.model.heads
         # No cell is masked, so there is nothing to guess.
         self.loss = dataclasses.replace(config.loss, masked_msa_weight=0.0)
         self.program = ForwardProgram(trainer.network)
@@ -81,7 +82,7 @@ class ReplicaPasses:
 
     def _score(self, outputs: Any, batch: Any) -> dict[str, tf.Tensor]:
         """Losses and violations: compiled apart from the network."""
-        batch = dict(batch) | {"use_clamped_fape": tf.zeros([])}
+        batch = dict(matched(self.config, outputs, batch)) | {"use_clamped_fape": tf.zeros([])}
         total, parts = compute_losses(outputs, batch, self.loss, self.heads)
         parts.pop("total_loss")
         losses = {f"loss/{k}": x for k, x in parts.items() if "/metrics/" not in k}

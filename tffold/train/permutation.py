@@ -14,6 +14,7 @@ from typing import Any
 from keras import ops
 
 from records import chemistry
+from tffold.config import Config
 from tffold.data.targets import structure_labels
 from tffold.geometry import rigid
 from tffold.geometry.superposition import superpose
@@ -38,6 +39,16 @@ def permuted(batch: Batch, predicted: Tensor) -> dict[str, Tensor]:
     mask = ops.take(batch["assembly_atom_mask"], index, axis=0) * batch["seq_mask"][:, None]
     positions = ops.take(batch["assembly_atom_positions"], index, axis=0) * mask[..., None]
     return dict(batch) | structure_labels(batch["aatype"], positions, mask)
+
+
+def matched(config: Config, outputs: Mapping[str, Any], batch: Batch) -> Batch:
+    """The batch, its labels as the copies of truth lie that the predicted chains are held against.
+
+    With ``loss.permute_chains`` alone, and where the batch has the truth of the whole assembly.
+    """
+    if not config.loss.permute_chains or "assembly_atom_positions" not in batch:
+        return batch
+    return permuted(batch, outputs["structure_module"]["final_atom_positions"][:, _CA])
 
 
 def assign_chains(batch: Batch, predicted: Tensor) -> Tensor:

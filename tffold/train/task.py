@@ -18,7 +18,7 @@ from tffold.model.alphafold import AlphaFold
 from tffold.train import describe
 from tffold.train.evaluation import ChainEvaluation, Evaluation
 from tffold.train.feed import DatasetFactory
-from tffold.train.permutation import permuted
+from tffold.train.permutation import matched
 from tffold.train.step import Batch, LossFunction, MetricFunction
 from tffold.train.trainer import AlphaFoldTrainer
 from tffold.weights import npz
@@ -100,16 +100,9 @@ def _describe_data(factory: TrainingData, evaluation: ChainEvaluation | None) ->
     return describe.data_table(sets)
 
 
-def _labels(config: Config, outputs: Any, batch: Batch) -> Batch:
-    """The batch, its labels as the copies of the truth lie that the chains are held against."""
-    if not config.loss.permute_chains:
-        return batch
-    return permuted(batch, outputs["structure_module"]["final_atom_positions"][:, CA])
-
-
 def _loss_fn(config: Config) -> LossFunction:
     def loss_fn(outputs: Any, batch: Batch) -> tuple[Any, dict[str, Any]]:
-        batch = _labels(config, outputs, batch)
+        batch = matched(config, outputs, batch)
         total, parts = compute_losses(outputs, batch, config.loss, config.model.heads)
         return total, {name: value for name, value in parts.items() if name != "total_loss"}
 
@@ -118,7 +111,7 @@ def _loss_fn(config: Config) -> LossFunction:
 
 def _metric_fn(config: Config) -> MetricFunction:
     def metric_fn(outputs: Any, batch: Batch) -> dict[str, Any]:
-        batch = _labels(config, outputs, batch)
+        batch = matched(config, outputs, batch)
         predicted = outputs["structure_module"]["final_atom_positions"][:, CA]
         mask = batch["all_atom_mask"][:, CA]
         return {"lddt_ca": lddt(predicted, batch["all_atom_positions"][:, CA], mask)}

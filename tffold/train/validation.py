@@ -29,6 +29,7 @@ _LOG = logging.getLogger(__name__)
 FOLDER = "validation"  # in a run folder
 BEST_FOLDER = "best"  # in a run folder: a checkpoint that no later one pushes out
 TABLE, RECORD = "chains.csv", "validation.json"
+INTERFACES = "interfaces.csv"  # of complexes
 SCORE = "lddt_ca"  # what decides which weights are best
 PREFIX = "validation"
 
@@ -198,6 +199,9 @@ class Reporter:
         if self.monitor is not None:
             scalars = {metric_name(name): value for name, value in summary.means.items()}
             scalars |= convergence(summary.chains)
+            scalars |= {
+                f"{PREFIX}_interfaces/{k}": x for k, x in calibration(summary.chains).items()
+            }
             scalars["perf/validation_seconds"] = summary.seconds
             self.monitor.record(summary.step, scalars)
             _show(self.monitor.board, summary, drawn)
@@ -212,6 +216,9 @@ def _show(board: Board, summary: Summary, drawn: list[ChainResult]) -> None:
     last = [chain.changes[-1] for chain in chains if chain.changes]
     if last:
         board.histogram(step, f"{PREFIX}_recycling/last_change", np.array(last))
+    scores = [one["dockq"] for chain in chains for one in chain.interfaces]
+    if scores:
+        board.histogram(step, f"{PREFIX}_interfaces/dockq", np.array(scores))
     for result in drawn:
         gallery.show_chain(board, step, result)
     board.flush()
@@ -233,8 +240,44 @@ def convergence(chains: list[ChainResult]) -> dict[str, float]:
     }
 
 
+def calibration(chains: list[ChainResult]) -> dict[str, float]:
+    """How ipTM follows what it foretells, over the interfaces of all complexes together.
+
+    ``iptm_error``, the mean absolute difference from the interface TM-score, and Pearson's
+    correlation of ipTM with it, ``iptm_correlation``, and with DockQ, ``iptm_dockq_correlation``,
+    unless one of them is constant.
+    """
+    said = [one for chain in chains for one in chain.interfaces if "iptm_error" in one]
+    if not said:
+        return {}
+    columns = ("predicted_iptm", "interface_tm", "dockq", "iptm_error")
+    iptm, tm, dockq, error = (np.array([one[name] for one in said]) for name in columns)
+    found = {"iptm_error": float(error.mean())}
+    for name, values in (("iptm_correlation", tm), ("iptm_dockq_correlation", dockq)):
+        if iptm.std() > 0.0 and values.std() > 0.0:
+            found[name] = float(np.corrcoef(iptm, values)[0, 1])
+    return found
+
+
+def _interface_table(chains: list[ChainResult]) -> str:
+    """A row for each interface of the complexes."""
+    rows = [(chain.chain_id, one) for chain in chains for one in chain.interfaces]
+    names = sorted({name for _, one in rows for name in one} - {"chains"})
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["complex", "first", "second", *names])
+    for chain_id, one in rows:
+        values = (one.get(name, math.nan) for name in names)
+        shown = (repr(x) if math.isfinite(x) else "" for x in values)
+        writer.writerow([chain_id, *one["chains"], *shown])
+    return text.getvalue()
+
+
 def write_tables(folder: Path, summary: Summary) -> None:
-    """``chains.csv``, a row for each chain, and ``validation.json``, which has the means too."""
+    """``chains.csv``, a row for each chain, and ``validation.json``, which has the means too.
+
+    Where there are complexes ``interfaces.csv`` has a row for every two chains that touch.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     names = sorted(summary.counts)
     text = io.StringIO()
@@ -247,6 +290,7 @@ def write_tables(folder: Path, summary: Summary) -> None:
     chains = [
         {"chain": c.chain_id, "residues": c.num_res, "recycling_changes": c.changes}
         | {name: x if math.isfinite(x) else None for name, x in c.numbers.items()}
+        | ({"interfaces": [_finite(one) for one in c.interfaces]} if c.interfaces else {})
         for c in summary.chains
     ]
     record = {
@@ -256,8 +300,22 @@ def write_tables(folder: Path, summary: Summary) -> None:
         "count": dict(sorted(summary.counts.items())),
         "chains": chains,
     }
-    for name, body in ((TABLE, text.getvalue()), (RECORD, json.dumps(record, indent=1) + "\n")):
+    found = calibration(summary.chains)
+    if found:
+        record["interfaces"] = found
+    files = {TABLE: text.getvalue(), RECORD: json.dumps(record, indent=1) + "\n"}
+    if any(chain.interfaces for chain in summary.chains):
+        files[INTERFACES] = _interface_table(summary.chains)
+    for name, body in files.items():
         write_whole(folder / name, body)
+
+
+def _finite(scores: dict) -> dict:
+    """The scores of an interface; what is not finite is null."""
+    return {
+        name: None if isinstance(x, float) and not math.isfinite(x) else x
+        for name, x in scores.items()
+    }
 
 
 _SHOWN = {
@@ -266,6 +324,8 @@ _SHOWN = {
     "gdt_ts": "GDT-TS {:.3f}",
     "rmsd_ca": "RMSD {:.1f} Å",
     "plddt": "pLDDT {:.0f}",
+    "dockq": "DockQ {:.2f}",
+    "predicted_iptm": "ipTM {:.2f}",
 }
 
 
