@@ -236,6 +236,32 @@ def test_a_bomb_takes_no_memory(folder):
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 30 << 10
 
 
+def test_a_long_stream_takes_no_memory_either(monkeypatch):
+    """One stream of any length for an array (version 1): inflated part by part, up to the bound."""
+    monkeypatch.setattr(decode, "_AT_ONCE", 0)
+    monkeypatch.setattr(decode, "_PART", 1 << 10)
+    inflate, inflated = tf.io.decode_compressed, []
+
+    def watched(*arguments):
+        inflated.append(inflate(*arguments))
+        return inflated[-1]
+
+    monkeypatch.setattr(tf.io, "decode_compressed", watched)
+    size, bomb = 60_000, _bomb(50)
+    data = np.random.default_rng(0).integers(0, 256, size, np.uint8)
+    packed = zlib.compress(data.tobytes())
+    assert len(bomb) < len(packed) <= slabs.longest_stream(size)
+
+    def unpack(stream):
+        one = tf.constant([1], tf.int64)
+        return decode.inflate(tf.constant([stream]), size * one, one, slabs.MAX_BYTES * one[0])
+
+    np.testing.assert_array_equal(unpack(packed), data)
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        unpack(bomb)
+    assert max(tf.strings.length(x).numpy().max() for x in inflated) < size + 1032 * (1 << 10)
+
+
 def test_numpy_inflates_no_more_than_wanted():
     """A stream that is short enough to be real: stopped one byte after the end."""
     features = chain(num_res=200, num_msa=300)

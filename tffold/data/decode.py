@@ -37,6 +37,7 @@ Tensor = Any
 CHAIN_ID = "chain_id"
 _FRAME_BYTES = 16
 _AT_ONCE = 1 << 20  # bytes of streams: zlib packs at most 1032 bytes into one
+_PART = 1 << 20  # of a longer stream
 
 
 def stored(*, labels: bool) -> dict[str, Feature]:
@@ -141,7 +142,8 @@ def inflate(streams: Tensor, sizes: Tensor, num_slabs: Tensor, slab_bytes: Tenso
     TensorFlow inflates whatever a stream holds.  So a stream is refused when it is
     longer than zlib ever makes one of so many bytes, which bounds what it can inflate
     to (``records.slabs``).  Few bytes are inflated at once, which can be 1 GiB at most,
-    as much as an array may have; of many, each stream is checked before the next.
+    as much as an array may have; of many, each stream is checked before the next, and
+    one that is long (of version 1) piece by piece.
 
     Args:
         streams: of all pieces, one piece after another.
@@ -163,7 +165,8 @@ def inflate(streams: Tensor, sizes: Tensor, num_slabs: Tensor, slab_bytes: Tenso
             return tf.io.decode_raw(tf.strings.reduce_join(data), tf.uint8)
 
     def inflate_next(number: Tensor, data: tf.TensorArray) -> tuple[Tensor, tf.TensorArray]:
-        stream = tf.io.decode_compressed(streams[number], "ZLIB")
+        with tf.control_dependencies([assert_all([_is_bounded(streams[number], sizes[number])])]):
+            stream = tf.io.decode_compressed(streams[number], "ZLIB")
         whole = tf.cast(tf.strings.length(stream), tf.int64) == sizes[number]
         with tf.control_dependencies([assert_all([whole])]):
             return number + 1, data.write(number, tf.io.decode_raw(stream, tf.uint8))
@@ -177,6 +180,22 @@ def inflate(streams: Tensor, sizes: Tensor, num_slabs: Tensor, slab_bytes: Tenso
         return data.concat()
 
     return tf.cond(tf.reduce_sum(tf.strings.length(streams)) <= _AT_ONCE, at_once, one_by_one)
+
+
+def _is_bounded(stream: Tensor, size: Tensor) -> Tensor:
+    """Whether a stream inflates to no more than ``size`` bytes, as far as its end may hide more.
+
+    Longer and longer parts from its beginning are inflated, so that none takes memory for more
+    than 1 GiB beyond ``size``.  TensorFlow inflates a part without complaint, but cannot go on
+    from where it stopped.
+    """
+
+    def try_more(taken: Tensor, _: Tensor) -> tuple[Tensor, Tensor]:
+        part = tf.io.decode_compressed(tf.strings.substr(stream, 0, taken), "ZLIB")
+        return taken + _PART, tf.cast(tf.strings.length(part), tf.int64) <= size
+
+    length = tf.strings.length(stream)
+    return tf.while_loop(lambda taken, fits: fits & (taken < length), try_more, (_PART, True))[1]
 
 
 def assert_all(conditions: Sequence[Tensor]) -> Any:
