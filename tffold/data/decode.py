@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.python.data.ops.dataset_ops import _VariantDataset
 
 from records import example, slabs
 from records.schema import (
@@ -242,7 +241,7 @@ def read_whole(
             buffer_size=length + _FRAME_BYTES,
             byte_offsets=[offset],
         )
-        framed = _VariantDataset(variant, tf.TensorSpec([], tf.string))
+        framed = tf.data.experimental.from_variant(variant, tf.TensorSpec([], tf.string))
         serialized = framed.take(1).get_single_element()
         return decode(serialized), tf.constant(True)
 

@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.python.data.ops.dataset_ops import _VariantDataset
 
 from records.errors import InputError
 from tffold.config_file import host_and_port
@@ -131,12 +130,13 @@ def _nothing() -> Tensor:
 def _nothing_soon() -> Tensor:
     """``_nothing``, after a while; otherwise all would be busy with it."""
     late = tf.raw_ops.SleepDataset(
-        input_dataset=tf.data.Dataset.from_tensors(0)._variant_tensor,
+        input_dataset=tf.data.experimental.to_variant(tf.data.Dataset.from_tensors(0)),
         sleep_microseconds=tf.constant(_PAUSE, tf.int64),
         output_types=[tf.int32],
         output_shapes=[[]],
     )
-    passed = _VariantDataset(late, tf.TensorSpec([], tf.int32)).get_single_element()
+    slept = tf.data.experimental.from_variant(late, tf.TensorSpec([], tf.int32))
+    passed = slept.get_single_element()
     with tf.control_dependencies([passed]):
         return _nothing()
 
