@@ -42,11 +42,11 @@ def test_a_slow_input_and_checkpoints_count():
 
 
 def test_the_papers_schedule_goes_by_the_work():
-    lines = days(**SPEED, **{"speed.matrix products.flops": 74.9e12 / 2})
+    lines = days(**SPEED, **{"speed.matrix products.flops": 71.2e12 / 2})
     found = lines["the paper's schedule"].values
     # Half of its work a sample, so half of its samples a second.
     assert found["initial training"] == pytest.approx(10e6 / 8.0 / 86_400)
-    assert found["fine-tuning"] == pytest.approx(1.5e6 / 8.0 * 394.6 / 74.9 / 86_400)
+    assert found["fine-tuning"] == pytest.approx(1.5e6 / 8.0 * 394.6 / 71.2 / 86_400)
 
 
 def test_nothing_is_claimed_without_a_step():

@@ -24,7 +24,7 @@ class Stage(NamedTuple):
 
 # Operations as counted in the programs that ``tffold-fit --plan`` compiled (benchmarks/plans.json).
 STAGES = {
-    "initial training": Stage(10_000_000, 74.9e12),
+    "initial training": Stage(10_000_000, 71.2e12),
     "fine-tuning": Stage(1_500_000, 394.6e12),
 }
 

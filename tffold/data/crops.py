@@ -24,7 +24,7 @@ _ROWS = 512  # of the table of distances at a time
 
 
 def contiguous_crop(length: Tensor, size: int, draws: Tensor) -> tuple[Tensor, Tensor]:
-    """A run of residues of each chain (Algorithm 1): their starts and their numbers, each [C].
+    """A run of residues of each chain (Evans, Algorithm 1): starts and numbers, each [C].
 
         shuffle the chains                                                      (1)
         for all chains k:                                                       (2 to 4)
@@ -80,7 +80,7 @@ def interface_residues(ca: Tensor, known: Tensor, chain: Tensor) -> Tensor:
 
 
 def spatial_crop(ca: Tensor, known: Tensor, centre: Tensor, size: int) -> Tensor:
-    """The ``size`` residues nearest to one, in order: [size] int32 (Algorithm 2).
+    """The ``size`` residues nearest to one, in order: [size] int32 (Evans, Algorithm 2).
 
     Distances are those of Cα, of equal ones the first is nearer; unresolved residues come last.
     """
