@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from conversions import convert, uniprot_search
+from conversions import convert_4zhl, uniprot_search
 from pairing_cases import merged_by_definition
 from pipelines import OPEN, PYTHON, operations_of
 from synthetic import data_of
@@ -18,13 +18,7 @@ SPECIES = ("HUMAN", "PAPCY")
 @pytest.fixture(scope="module")
 def converted(tmp_path_factory):
     folder = tmp_path_factory.mktemp("converted")
-    uniprot_search(folder / "found")
-    (folder / "chains").write_text("4zhl\n")
-    output = convert(
-        folder / "out", "--complexes", "--alignments", str(folder / "found"),
-        "--chains", str(folder / "chains"),
-    )  # fmt: skip
-    (shard,) = shards.find_shards([output])
+    (shard,) = shards.find_shards([convert_4zhl(folder, uniprot_search)])
     return shard
 
 

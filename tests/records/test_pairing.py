@@ -5,7 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
-from conversions import DEMO, PEPTIDE, PROTEASE, convert, manifest, uniprot_search
+from conversions import DEMO, PEPTIDE, PROTEASE, convert, convert_4zhl, manifest, uniprot_search
 from synthetic import assembly, data_of
 
 from records import example, shards
@@ -114,12 +114,7 @@ def colabfold(folder):
 
 @pytest.mark.parametrize("layout", [uniprot_search, multimer_output, colabfold])
 def test_layouts_of_a_complex(layout, tmp_path):
-    layout(tmp_path / "found")
-    (tmp_path / "chains").write_text("4zhl\n")
-    output = convert(
-        tmp_path / "out", "--complexes", "--alignments", str(tmp_path / "found"),
-        "--chains", str(tmp_path / "chains"),
-    )  # fmt: skip
+    output = convert_4zhl(tmp_path, layout)
     shared = manifest(output)["4zhl"]["shared_species"]
     assert shared == (1 if layout is colabfold else 2)
     (shard,) = shards.find_shards([output])

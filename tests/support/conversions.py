@@ -83,3 +83,13 @@ def uniprot_search(folder):
     shutil.copy(found, folder / "4zhl_U" / "uniprot_hits.sto.gz")
     (folder / "4zhl_P" / "mgnify_hits.a3m").write_text(f">query\n{PEPTIDE}\n")
     (folder / "4zhl_P" / "uniprot_hits.a3m").write_text(_FOUND)
+
+
+def convert_4zhl(folder, layout):
+    """The complex 4zhl converted below ``folder``, with the alignments that ``layout`` writes."""
+    layout(folder / "found")
+    (folder / "chains").write_text("4zhl\n")
+    return convert(
+        folder / "out", "--complexes", "--alignments", str(folder / "found"),
+        "--chains", str(folder / "chains"),
+    )  # fmt: skip

@@ -121,10 +121,11 @@ class RecordSet:
                 entries.append(entry)
                 places.append((number, entry["offset"], entry["length"]))
         if not entries:
-            what = "complexes of more alone" if complexes else "no records"
-            what = f"no assembly of up to {most} chains, {what}" if config.max_chains else what
-            if complexes and not config.max_chains:
-                what = "no single chains, complexes alone"
+            if not config.max_chains:
+                what = "no single chains, complexes alone" if complexes else "no records"
+            else:
+                why = "complexes of more alone" if complexes else "no records"
+                what = f"no assembly of up to {most} chains, {why}"
             raise InputError(f"the shards hold {what}", file=self.name, mend="convert chains")
         if complexes:
             why = f"more than data.max_chains={most} chains" if most > 1 else "not single chains"
