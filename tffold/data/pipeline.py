@@ -195,7 +195,8 @@ class TrainingReader:
 
 def _whole(ok: Tensor, name: Tensor, service: str = "") -> Any:
     """Stops the data set where a record is damaged."""
-    mend = "tffold-inspect says what it is; convert the chain again, or set data.on_corrupt=skip"
+    mend = "python -m records.inspect says what it is; convert the chain again, or set "
+    mend += "data.on_corrupt=skip"
     if service:
         mend = f"does every worker of {service} see this file? If so: {mend}"
     message = tf.strings.join(["InputError: ", name, f": the record is damaged ({mend})"])
