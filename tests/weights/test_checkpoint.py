@@ -5,13 +5,16 @@ from __future__ import annotations
 import errno
 import json
 import os
+import uuid
 from pathlib import Path
 
+import google_crc32c
 import numpy as np
 import pytest
 from listening import listening
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
+from records import paths
 from tffold.weights import checkpoint
 from tffold.weights.checkpoint import CheckpointError
 
@@ -129,10 +132,32 @@ def test_another_format_is_refused_with_what_to_do(tmp_path):
     """Not passed over for an older one: that would be of the same format, or further back."""
     save(tmp_path, 1)
     file = save(tmp_path, 2) / "checkpoint.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"format": 1}))
-    for read in (checkpoint.load_latest, checkpoint.load_any):
-        with pytest.raises(CheckpointError, match=r"step-00000002: .*format 1,.*format 2.*init_"):
-            read(tmp_path)
+    for other in (1, checkpoint.FORMAT + 1):
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"format": other}))
+        told = rf"step-00000002: .*format {other},.*formats 2 to 3.*init_"
+        for read in (checkpoint.load_latest, checkpoint.load_any):
+            with pytest.raises(CheckpointError, match=told):
+                read(tmp_path)
+
+
+def test_the_format_before_is_read(tmp_path):
+    """Format 2, written here by others' means: all arrays in one file, and nothing says so."""
+    folder = tmp_path / "step-00000007"
+    folder.mkdir()
+    held = {name: np.asarray(value) for name, value in arrays(7).items()}
+    save_file(held, folder / "arrays.safetensors")
+    sums = {name: google_crc32c.value(value.tobytes()) for name, value in arrays(7).items()}
+    body = {"format": 2, "step": 7, "samples": 28, "versions": {}, "arrays": sums}
+    body["crc32c"] = google_crc32c.value(json.dumps(body, sort_keys=True).encode())
+    (folder / "checkpoint.json").write_text(json.dumps(body))
+    url = f"memory://{uuid.uuid4().hex}/step-00000007"
+    for file in folder.iterdir():
+        paths.upload(file, f"{url}/{file.name}")
+    for place in (folder, url):
+        loaded = checkpoint.load(place)
+        assert (loaded.step, loaded.description["samples"]) == (7, 28)
+        for name, value in arrays(7).items():
+            np.testing.assert_array_equal(loaded.arrays[name], value)
 
 
 def test_arrays_can_be_read_without_tffold(tmp_path):

@@ -43,7 +43,8 @@ from records.uploads import write_stream
 from tffold.weights.arrays import crc, split, write_arrays
 
 _LOG = logging.getLogger(__name__)
-FORMAT = 2
+FORMAT = 3
+READABLE = (2, 3)  # in format 2 the arrays lay in one file
 PARAMETERS, AVERAGE, FROZEN = "parameters", "average", "frozen"
 FOLDER = "checkpoints"  # in a run folder
 ARRAYS, DESCRIPTION = "arrays.safetensors", "checkpoint.json"
@@ -261,11 +262,11 @@ def load(path: Place) -> Checkpoint:
         raise CheckpointError(str(error)) from None
     except ValueError:
         raise CheckpointError(f"{file}: not valid JSON") from None
-    if description.get("format") != FORMAT:
+    if description.get("format") not in READABLE:
         raise OtherFormatError(
             f"{path}: a checkpoint of format {description.get('format')}, where this version of "
-            f"tffold reads format {FORMAT}; write its weights to an .npz with tffold-export of the "
-            "version that made it, and start from that (train.init_from)"
+            f"tffold reads formats {READABLE[0]} to {READABLE[-1]}; write its weights to an .npz "
+            "with tffold-export of the version that made it, and start from that (train.init_from)"
         )
     if _description_crc(description) != description.get("crc32c"):
         raise CheckpointError(f"{file}: checksum does not match; the file is damaged")
