@@ -83,6 +83,11 @@ class Cache:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 paths.download(url, path)
                 check = {"url": url, "size": found.size, "crc": checksum(path)}
+                if paths.info(url).version != found.version:
+                    raise InputError(
+                        "was replaced while it was copied", file=url,
+                        mend="run again when nothing writes there",
+                    )  # fmt: skip
                 if path.stat().st_size != found.size:
                     raise InputError(
                         f"has {path.stat().st_size} bytes, the store says {found.size}", file=url,

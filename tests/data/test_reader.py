@@ -3,16 +3,19 @@
 import json
 import logging
 import os
+import time
+import uuid
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
 from synthetic import assembly, chain, write_shard
 
-from records import example, shards
+from records import cache, example, paths, shards
 from records.errors import CorruptRecordError, InputError
 from tffold.config import DataConfig
-from tffold.data.reader import Damage, RecordSet
+from tffold.data.reader import Damage, RecordSet, ReplacedError
 
 OLD_SHARD = Path(__file__).parents[1] / "records" / "data" / "version1.tfrecord"
 
@@ -86,6 +89,32 @@ def test_vanished_shard(folder):
     (folder / "b.tfrecord").unlink()
     with pytest.raises(InputError, match=r"b\.tfrecord: 1aac_A: no such file"):
         records.read(2)
+
+
+@pytest.mark.parametrize("on_corrupt", ["raise", "skip"])
+@pytest.mark.parametrize("far", [False, True])
+def test_a_replaced_shard_is_told_though_damage_is_skipped(folder, on_corrupt, far):
+    """Even by records of the same sizes: its version tells."""
+    place = f"memory://{uuid.uuid4().hex}" if far else str(folder)
+    for path in folder.iterdir() if far else ():
+        paths.upload(path, f"{place}/{path.name}")
+    # As TensorFlow's own stores are read: not from a copy.
+    with mock.patch.object(cache, "_tensorflow_reads", lambda url: True):
+        records = RecordSet([place], Damage(on_corrupt))
+    records.check_shards()
+    shard = f"{place}/b.tfrecord"
+    data = bytearray(paths.read_bytes(shard))
+    data[60] ^= 4
+    time.sleep(0.02)  # clocks of file systems tick slowly
+    paths.write_whole(shard, bytes(data))
+    told = "b.tfrecord: the shard was replaced.*start again"
+    with pytest.raises(ReplacedError, match=told):
+        records.check_shards()
+    with pytest.raises(ReplacedError, match=told):
+        records.report(2)
+    paths.remove(shard)
+    with pytest.raises(InputError, match="b.tfrecord: no such file"):
+        records.check_shards()
 
 
 def test_damage_known_from_rebuilding_is_raised_or_skipped(folder, caplog):

@@ -50,6 +50,22 @@ def test_a_replaced_file_is_fetched_anew(tmp_path, store):
     assert kept.fetch(f"{store}/3").read_bytes() == b"new"
 
 
+def test_a_file_that_is_replaced_while_it_is_copied_is_told(tmp_path, store, monkeypatch):
+    """By one of the same size, whose bytes would else be kept under the earlier version."""
+    kept, download = cache.Cache(tmp_path, 1000), paths.download
+    size = paths.info(f"{store}/3").size
+
+    def late(url, path):
+        paths.write_whole(url, b"x" * size)
+        download(url, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(paths, "download", late)
+        with pytest.raises(InputError, match=f"{store}/3: was replaced while.*run again"):
+            kept.fetch(f"{store}/3")
+    assert kept.fetch(f"{store}/3").read_bytes() == b"x" * size
+
+
 @pytest.mark.parametrize("damage", ["flip", "cut", "no check", "bad check"])
 def test_a_damaged_copy_is_fetched_again(tmp_path, store, damage):
     kept = cache.Cache(tmp_path, 1000)

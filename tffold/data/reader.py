@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from records import example, shards
+from records import example, paths, shards
 from records.cache import local_shards
 from records.chains import Assembly, are_entity_ids
 from records.errors import CorruptRecordError, InputError
@@ -35,6 +35,10 @@ Tensor = Any
 _LOG = logging.getLogger(__name__)
 CLUSTER_SIZE = "entity_cluster_size"
 _OPENED_AT_ONCE = 16  # shards: what is waited for is the disk, or a store
+
+
+class ReplacedError(InputError):
+    """A shard that is not the one that was opened: what else is in it is not known."""
 
 
 class Damage:
@@ -65,8 +69,10 @@ class Damage:
             _LOG.warning("skipped: %s", error)
 
 
-def _opened(shard: Path | str) -> tuple[list[dict[str, Any]], dict[int, CorruptRecordError]]:
-    """A shard's index, and the records whose claims are not those of the index.
+def _opened(
+    shard: Path | str,
+) -> tuple[str, list[dict[str, Any]], dict[int, CorruptRecordError]]:
+    """A shard's version, its index, and the records whose claims are not those of the index.
 
     TensorFlow's reader takes the memory that a record claims, and the process ends when there
     is not so much.  Within a graph nothing reads a few bytes at a place of a file: so claims are
@@ -74,8 +80,9 @@ def _opened(shard: Path | str) -> tuple[list[dict[str, Any]], dict[int, CorruptR
     shards of strangers.  In a shard that is replaced or damaged later, what lies at a
     record's place has no checksum that holds, and the reader stops there.
     """
+    version = paths.info(shard).version  # first, so that it is not that of a later file
     index = shards.read_index(shard)
-    return index, shards.false_claims(shard, index)
+    return version, index, shards.false_claims(shard, index)
 
 
 class RecordSet:
@@ -108,8 +115,9 @@ class RecordSet:
         complexes, most = 0, max(config.max_chains, 1)
         places: list[tuple[int, int, int]] = []
         with ThreadPoolExecutor(_OPENED_AT_ONCE) as pool:
-            indices = list(pool.map(_opened, self.shards))
-        for number, (shard, (index, false)) in enumerate(zip(self.shards, indices, strict=True)):
+            found = list(pool.map(_opened, self.shards))
+        self._versions = [version for version, _, _ in found]
+        for number, (shard, (_, index, false)) in enumerate(zip(self.shards, found, strict=True)):
             for record, entry in enumerate(index):
                 error = false.get(record) or self._unusable(shard, entry)
                 if error is not None:
@@ -217,10 +225,13 @@ class RecordSet:
         """Tell what is wrong with a record that was found damaged.
 
         Raises:
-            InputError: with ``on_corrupt=raise``.
+            InputError: with ``on_corrupt=raise``; in any case where its shard was replaced.
         """
         try:
+            self._check_shard(int(self.places[record, 0]))
             (self.read_assembly if self.layouts else self.read)(record)
+        except ReplacedError:
+            raise
         except InputError as error:
             self._damage.report(error)
         else:
@@ -231,6 +242,26 @@ class RecordSet:
                     item=self.chain_id[record],
                     mend="check the file system",
                 )
+            )
+
+
+    def check_shards(self) -> None:
+        """Hold all shards to what they were when they were opened.
+
+        Raises:
+            InputError: one was replaced or removed since.
+        """
+        with ThreadPoolExecutor(_OPENED_AT_ONCE) as pool:
+            for _ in pool.map(self._check_shard, range(len(self.shards))):
+                pass
+
+    def _check_shard(self, number: int) -> None:
+        shard = self.shards[number]
+        if paths.info(shard).version != self._versions[number]:
+            raise ReplacedError(
+                "the shard was replaced while it was being read",
+                file=shard,
+                mend="start again, and write new shards under other names while a run reads these",
             )
 
 
@@ -328,3 +359,8 @@ class RecordTable:
         """Tell what is wrong with a record that was found damaged; see ``RecordSet.report``."""
         source = int(np.searchsorted(self._first, number, side="right")) - 1
         self._sets[source].report(int(number - self._first[source]))
+
+    def check_shards(self) -> None:
+        """Raises InputError where a shard was replaced; see ``RecordSet.check_shards``."""
+        for records in self._sets:
+            records.check_shards()

@@ -23,11 +23,14 @@ class DatasetFactory(Protocol):
     names under ``chain_id`` [B / num_shards]; shard ``i`` holds the ``i``-th part of the global
     batch. ``skipped`` counts the damaged records that were passed over so far: those that
     ``report`` was told of, from what elements hold under ``damaged``, if anything.
+    ``check_shards`` raises ``InputError`` where a shard was replaced since it was opened.
     """
 
     skipped: int
 
     def report(self, damaged: np.ndarray) -> None: ...
+
+    def check_shards(self) -> None: ...
 
     def __call__(
         self, *, start_step: int, num_shards: int = 1, shard_index: int = 0
@@ -51,7 +54,11 @@ class Feed:
         iterator = iter(self._distributed(start_step))
         while True:
             start = time.perf_counter()
-            batch = next_element(iterator)
+            try:
+                batch = next_element(iterator)
+            except InputError:
+                self.factory.check_shards()  # that would be why
+                raise
             damaged = batch.pop(DAMAGED, None)
             if damaged is not None:
                 parts = self.cluster.from_replicas(damaged)

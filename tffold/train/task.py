@@ -74,6 +74,9 @@ class TrainingData(DatasetFactory):
     def report(self, damaged: np.ndarray) -> None:
         self.reader.report(damaged)
 
+    def check_shards(self) -> None:
+        self.reader.table.check_shards()
+
     def __call__(
         self, *, start_step: int, num_shards: int = 1, shard_index: int = 0
     ) -> tf.data.Dataset:
