@@ -99,11 +99,7 @@ def make_features(
     if recipe.complexes:
         raw, of_chains = _assembly_part(raw, seed=seed, recipe=recipe, padded_size=padded_size)
     shared = padding.pad(_shared_part(raw, recipe) | of_chains, table, sizes)
-    passes = recipe.num_passes
-    repeated = {
-        name: tf.tile(value[None], [passes] + [1] * len(value.shape))
-        for name, value in shared.items()
-    }
+    repeated = {name: tf.stack([value] * recipe.num_passes) for name, value in shared.items()}
     sampled = rows.msa_part(raw, key, recipe, padded_size)
     features = repeated | padding.with_static_shapes(sampled, table, sizes)
     return {name: features[name] for name in table}

@@ -61,6 +61,26 @@ def _product(a: Tensor, b: int) -> tuple[Tensor, Tensor]:
     return high + tf.bitwise.right_shift(middle, shift), a * tf.constant(b, tf.uint64)
 
 
+# Traced once, however many draws there are: most of making a data set is tracing.
+@tf.function(
+    input_signature=[tf.TensorSpec(None, tf.uint64), tf.TensorSpec([2, _ROUNDS], tf.uint64)],
+    autograph=False,
+)
+def _scrambled(words: Tensor, keys: Tensor) -> Tensor:
+    """Philox's rounds: four words [4, ...] -> [..., 4]."""
+
+    def scramble(number: Tensor, words: tuple[Tensor, ...]) -> tuple:
+        high_0, low_0 = _product(words[0], _MULTIPLIERS[0])
+        high_1, low_1 = _product(words[2], _MULTIPLIERS[1])
+        key_0, key_1 = tf.unstack(tf.gather(keys, number, axis=1))
+        return number + 1, (high_1 ^ words[1] ^ key_0, low_1, high_0 ^ words[3] ^ key_1, low_0)
+
+    _, words = tf.while_loop(
+        lambda number, _: number < _ROUNDS, scramble, (0, tuple(tf.unstack(words, num=4)))
+    )
+    return tf.stack(words, axis=-1)
+
+
 def doubles(
     count: Tensor | int, seed: int, position: Tensor, draw: Draw, index: Tensor | int = 0
 ) -> Tensor:
@@ -83,17 +103,8 @@ def doubles(
         [(first + growth * number) & _MASK_64 for number in range(_ROUNDS)]
         for first, growth in zip((seed, 0), _GROWTH, strict=True)
     ]
-    keys = tf.constant(np.array(keys, np.uint64))
-
-    def scramble(number: Tensor, words: tuple[Tensor, ...]) -> tuple:
-        high_0, low_0 = _product(words[0], _MULTIPLIERS[0])
-        high_1, low_1 = _product(words[2], _MULTIPLIERS[1])
-        first = high_1 ^ words[1] ^ keys[0, number]
-        third = high_0 ^ words[3] ^ keys[1, number]
-        return number + 1, (first, low_1, third, low_0)
-
-    _, words = tf.while_loop(lambda number, _: number < _ROUNDS, scramble, (0, words))
-    bits = tf.stack(words, axis=-1)
+    bits = _scrambled(tf.stack(words), tf.constant(np.array(keys, np.uint64)))
+    bits = tf.ensure_shape(bits, [*zero.shape, 4])
     bits = tf.bitwise.right_shift(bits, tf.constant(11, tf.uint64))
     # [..., blocks, 4] -> [..., blocks * 4]
     bits = tf.reshape(bits, tf.concat([tf.shape(bits)[:-2], [blocks * 4]], 0))

@@ -35,8 +35,8 @@ def pad(
     padded = {}
     for name, value in features.items():
         if any(isinstance(axis, str) for axis in table[name].shape):
-            target = table[name].sizes(sizes)
-            actual = tf.shape(value)
-            value = tf.pad(value, [[0, size - actual[i]] for i, size in enumerate(target)])
+            # One operation for all axes: there are many features, and a graph takes time to make.
+            behind = tf.stack(table[name].sizes(sizes)) - tf.shape(value)
+            value = tf.pad(value, tf.stack([tf.zeros_like(behind), behind], axis=1))
         padded[name] = value
     return with_static_shapes(padded, table, sizes)

@@ -344,10 +344,10 @@ class RecordTable:
 
     def _entry(self, number: Tensor) -> dict[str, Tensor]:
         """What the index promises of a record."""
-        entry = {name: column[number] for name, column in self._columns.items()}
-        entry[NUM_RES] = tf.cast(self._num_res[number], tf.int64)
-        entry[NUM_HITS] = tf.cast(self._num_hits[number], tf.int64)
-        entry["shard"] = self._shards[self._file[number]]
+        entry = {name: tf.gather(column, number) for name, column in self._columns.items()}
+        entry[NUM_RES] = tf.cast(tf.gather(self._num_res, number), tf.int64)
+        entry[NUM_HITS] = tf.cast(tf.gather(self._num_hits, number), tf.int64)
+        entry["shard"] = tf.gather(self._shards, tf.gather(self._file, number))
         return entry
 
     def name(self, number: Tensor) -> Tensor:
