@@ -149,6 +149,8 @@ def refused(place: str, error: BaseException, *, writing: bool = False) -> Input
         kind = MissingError if isinstance(error, FileNotFoundError) else InputError
         what = "no such file or folder" if kind is MissingError else error.strerror or str(error)
         return kind(what, file=place, mend="check the path")
+    if _codes(error) == {"400"} and scheme(place) == "s3":
+        error = _why(place) or error
     codes, text = _codes(error), " ".join(str(one) for one in _chain(error))
     names = {type(one).__name__ for one in _chain(error)}
     sign_in = _SIGN_IN.get(scheme(place), "sign in to the store")
@@ -185,6 +187,16 @@ def refused(place: str, error: BaseException, *, writing: bool = False) -> Input
         f"{_NO_ANSWER} ({type(error).__name__}: {detail})",
         file=place, mend="check the network and the store, then run the same command again",
     )  # fmt: skip
+
+
+def _why(url: str) -> Exception | None:
+    """What S3 says to a listing: its answers to HEAD have no body to say why it refuses."""
+    bucket = url.split("://", 1)[1].split("/", 1)[0]
+    try:
+        filesystem(url).call_s3("list_objects_v2", Bucket=bucket, MaxKeys=1)
+    except Exception as error:
+        return error
+    return None
 
 
 def _bucket_there(url: str) -> bool:

@@ -297,6 +297,33 @@ def test_what_is_forbidden_is_told(clean, tmp_path, capsys):
     assert told.startswith(f"error: {bucket}/") and ("forbidden" in told or "strangers" in told)
 
 
+@pytest.mark.parametrize("says_which", [True, False])
+def test_a_bucket_in_another_region_is_found_or_told(says_which):
+    """S3 answers where the bucket is, and its client goes there; other servers may not say it."""
+    headers, body = [], "<Code>AuthorizationHeaderMalformed</Code><Message>wrong region</Message>"
+    if says_which:
+        headers, body = [("x-amz-bucket-region", "eu-west-1")], f"{body}<Region>eu-west-1</Region>"
+    answer = 400, headers, f"<Error>{body}</Error>".encode()
+    with servers.s3_server() as address, servers.proxy_to(address) as proxy:
+        with servers.reached_by("s3", proxy.url):
+            bucket = f"s3://{servers.BUCKET}"
+            paths.write_whole(f"{bucket}/a.txt", b"1")
+            proxy.fault = lambda request: None if request.region == "eu-west-1" else answer
+            for act, url, wanted in (
+                (paths.read_bytes, f"{bucket}/a.txt", b"1"),
+                (paths.is_file, f"{bucket}/a.txt", True),
+                (lambda url: paths.list_folder(url)[0].size, bucket, 1),
+                (lambda url: paths.write_whole(url, b"2"), f"{bucket}/b.txt", None),
+            ):
+                servers.forget_stores()
+                if says_which:
+                    assert act(url) == wanted
+                    continue
+                told = f"^{url}: the bucket is in another region .*set AWS_REGION"
+                with pytest.raises(InputError, match=told):
+                    act(url)
+
+
 def test_strangers_read_without_credentials(tmp_path, monkeypatch):
     """A public bucket: no request is signed, nothing asks for a key."""
     with servers.s3_server() as address, servers.proxy_to(address) as proxy:

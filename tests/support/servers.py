@@ -8,6 +8,7 @@ from __future__ import annotations
 import http.client
 import logging
 import os
+import re
 import socket
 import threading
 import time
@@ -19,6 +20,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 BUCKET = "tests"
+Fault = str | int | tuple[int, list[tuple[str, str]], bytes] | None
 _DROPPED = ("transfer-encoding", "connection", "content-length", "date", "server")
 
 
@@ -30,6 +32,7 @@ class Request:
     path: str
     number: int
     signed: bool
+    region: str = ""  # for which S3's signature is
 
     @property
     def is_listing(self) -> bool:
@@ -46,13 +49,14 @@ class Request:
 class Proxy:
     """Hands requests on to ``upstream``; ``fault(request)`` names what goes wrong, or nothing.
 
-    ``500`` and other numbers: that answer. ``reset``: the connection ends without an answer.
+    ``500`` and other numbers: that answer; with headers and a body: ``(400, [], b"")``.
+    ``reset``: the connection ends without an answer.
     ``slow``: the answer comes after ``delay`` seconds. ``truncated``: half of the body.
     ``stale``: a listing as it was when it was asked for the first time.
     """
 
     upstream: str
-    fault: Callable[[Request], str | int | None] = lambda request: None
+    fault: Callable[[Request], Fault] = lambda request: None
     delay: float = 0.0
     latency: float = 0.0
     requests: list[Request] = field(default_factory=list)
@@ -62,6 +66,11 @@ class Proxy:
     listings: dict[str, tuple] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
     url: str = ""
+
+
+def _region(authorization: str) -> str:
+    found = re.search(r"Credential=[^/]+/\d+/([^/]+)/s3/", authorization)
+    return found.group(1) if found else ""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -86,7 +95,8 @@ class _Handler(BaseHTTPRequestHandler):
         proxy = self.proxy
         with proxy.lock:
             signed = "Authorization" in self.headers
-            request = Request(self.command, self.path, len(proxy.requests), signed)
+            region = _region(self.headers.get("Authorization", ""))
+            request = Request(self.command, self.path, len(proxy.requests), signed, region)
             proxy.requests.append(request)
             proxy.in_flight += 1
             proxy.most_in_flight = max(proxy.most_in_flight, proxy.in_flight)
@@ -102,7 +112,7 @@ class _Handler(BaseHTTPRequestHandler):
             with proxy.lock:
                 proxy.in_flight -= 1
 
-    def _answer(self, request: Request, body: bytes, fault: str | int | None) -> None:
+    def _answer(self, request: Request, body: bytes, fault: Fault) -> None:
         if fault == "reset":
             self.close_connection = True
             linger = b"\x01\x00\x00\x00\x00\x00\x00\x00"
@@ -111,6 +121,9 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if isinstance(fault, int):
             self._send(fault, [], b"")
+            return
+        if isinstance(fault, tuple):
+            self._send(*fault)
             return
         if fault == "slow":
             time.sleep(self.proxy.delay)
