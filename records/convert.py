@@ -34,6 +34,7 @@ from records.features import (
 from records.mmcif import MMCIF_SUFFIXES, Entry, read_bytes
 from records.pdb import read_model, read_models
 from records.sources import AlignmentRef
+from records.stores import UnreachableError
 from records.structure import LEAVE_OUT, Chain, located
 from records.templates import TemplateLibrary, date_limit
 
@@ -349,12 +350,15 @@ def convert_chain(task: FileTask, name: str, options: ConvertOptions) -> Outcome
     """Convert one chain of a structure file: its record, or the reason for none.
 
     Depends on the files and the arguments only, writes nothing and raises nothing but
-    what stops the program (KeyboardInterrupt, SystemExit).
+    what stops the program (KeyboardInterrupt, SystemExit) or the run: a store that is out of
+    reach (UnreachableError) says nothing of the chain.
     """
     try:
         return (
             _convert_complex(task, options) if options.complexes else _convert(task, name, options)
         )
+    except UnreachableError:
+        raise
     except InputError as error:
         return rejected(task, name, str(error), error.what)
     except Exception as error:  # a bad chain never stops the others
@@ -383,10 +387,13 @@ def convert_file(
 ) -> tuple[list[Outcome], int | None]:
     """Convert the chains of one file from the ``start``-th on, ``most`` of them at a time.
 
-    Returns the outcomes and, when they are many or large, the chain to go on with.
+    Returns the outcomes and, when they are many or large, the chain to go on with.  Raises
+    UnreachableError.
     """
     try:
         chains = chain_names(task, options)
+    except UnreachableError:
+        raise
     except InputError as error:
         return unreadable(task, str(error), error.what), None
     except Exception as error:

@@ -184,7 +184,7 @@ def choose_templates(
     try:
         return template_features(evidence.hits, sequence, library, limit, max_templates)
     except InputError as error:
-        raise located(error, evidence.hits_file) from error
+        raise error if error.file else located(error, evidence.hits_file) from error
 
 
 def coordinates(

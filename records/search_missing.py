@@ -15,6 +15,7 @@ from records.errors import InputError
 from records.mmseqs import search_batch
 from records.search import SearchOptions, check_search, search_sequence
 from records.sources import AlignmentRef
+from records.stores import UnreachableError
 
 
 @dataclass(frozen=True)
@@ -55,12 +56,16 @@ def search_missing(
     for number, task in enumerate(tasks):
         try:
             chains = searched_chains(task, convert_options)
+        except UnreachableError:
+            raise
         except InputError:
             continue  # told when it is converted
         for chain in chains:
             if chain not in task.alignments:
                 try:
                     sequence = read_chain(task, chain, convert_options).sequence
+                except UnreachableError:
+                    raise
                 except InputError:
                     continue
                 wanted.setdefault(sequence, []).append((number, chain))

@@ -46,6 +46,10 @@ class MissingError(InputError):
     """There is no such file or folder."""
 
 
+class UnreachableError(InputError):
+    """A store does not answer, or does not know us: nothing is said of what lies there."""
+
+
 def scheme(url: str) -> str:
     """The store's kind: 's3', 'gs', 'https', 'memory' …"""
     kind = url.split("://", 1)[0]
@@ -170,10 +174,10 @@ def refused(place: str, error: BaseException, *, writing: bool = False) -> Input
             mend="check the URL; it may have been removed since it was listed",
         )  # fmt: skip
     if codes & set(_KEYS):
-        return InputError("the credentials are not valid", file=place, mend=sign_in)
+        return UnreachableError("the credentials are not valid", file=place, mend=sign_in)
     if names & {"NoCredentialsError", "PartialCredentialsError", "DefaultCredentialsError",
                 "TokenRetrievalError"} or "401" in codes:  # fmt: skip
-        return InputError("no credentials for this store", file=place, mend=sign_in)
+        return UnreachableError("no credentials for this store", file=place, mend=sign_in)
     if isinstance(error, PermissionError) or "403" in codes or text.startswith("Forbidden"):
         anonymous = getattr(filesystem(place), "anon", False)
         if anonymous:
@@ -183,7 +187,7 @@ def refused(place: str, error: BaseException, *, writing: bool = False) -> Input
     if isinstance(error, NotImplementedError):
         return InputError("this store cannot do that", file=place, mend="use another store")
     detail = str(error).splitlines()[0][:200] if str(error) else ""
-    return InputError(
+    return UnreachableError(
         f"{_NO_ANSWER} ({type(error).__name__}: {detail})",
         file=place, mend="check the network and the store, then run the same command again",
     )  # fmt: skip

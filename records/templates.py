@@ -25,6 +25,7 @@ from records.chemistry import ATOM_ORDER, GAP_INDEX, sequence_to_aatype
 from records.errors import InputError
 from records.hhr import Hit
 from records.mmcif import Entry, mmcif_files
+from records.stores import UnreachableError
 from records.structure import Chain
 
 MIN_ALIGN_RATIO = 0.1  # aligned columns over query length
@@ -67,13 +68,18 @@ class TemplateLibrary:
         return self._known[name]
 
     def entry(self, name: str) -> Entry | None:
-        """The parsed entry, None if it is not here or cannot be read."""
+        """The parsed entry, None if it is not here or cannot be read.
+
+        Raises UnreachableError: then nothing is known of it.
+        """
         if name in self._entries:
             self._entries.move_to_end(name)
             return self._entries[name]
         path = self.files.get(name)
         try:
             entry = Entry(path) if path else None
+        except UnreachableError:
+            raise
         except InputError:
             entry = None  # one broken template must not cost the chain
         self._entries[name] = entry

@@ -92,9 +92,14 @@ def alignment_db(root):
 @pytest.mark.parametrize(
     "layout", [flat, open_protein_set, upper_case_and_gzip, alphafold, alignment_db]
 )
-def test_layouts_agree(tmp_path, layout):
+@pytest.mark.parametrize("far", [False, True])
+def test_layouts_agree(tmp_path, layout, far):
     layout(tmp_path)
-    refs = find_alignments([tmp_path])
+    place = f"memory://{uuid.uuid4().hex}" if far else str(tmp_path)
+    for path in tmp_path.rglob("*") if far else ():
+        if path.is_file():
+            paths.upload(path, f"{place}/{path.relative_to(tmp_path).as_posix()}")
+    refs = find_alignments([place])
     evidence = read_evidence(refs[CHAIN], QUERY)
     # Query, UniRef90, BFD, MGnify, in this order, the duplicate dropped: A, C, D are 0, 1, 2.
     assert evidence.alignment.msa[:, 3].tolist() == [4, 0, 1, 2]

@@ -13,8 +13,8 @@ import pytest
 import servers
 from conversions import DEMO, WRITTEN, content, convert, manifest
 
-from records import paths, shards, spool
-from records.cli import main
+from records import engine, paths, shards, spool, stores
+from records.cli import build_parser, main, make_conversion
 from records.errors import InputError
 from records.sources import AlignmentRef, read_alignments
 from records.tasks import make_tasks
@@ -124,6 +124,22 @@ def test_through_faults_nothing_is_lost(clean, tmp_path, converted):
     assert plain(far_content(f"{bucket}/out")) == plain(content(converted))
 
 
+EXPIRED = 400, [], b"<Error><Code>ExpiredToken</Code><Message>expired</Message></Error>"
+
+
+def test_credentials_that_end_midway_end_the_run_and_cost_no_chain(clean, tmp_path, converted):
+    """What cannot be read now is neither rejected nor left out: the same command goes on."""
+    proxy, bucket = clean
+    arguments = command(bucket, tmp_path / "out", tmp_path / "c")
+    refusal = EXPIRED if bucket.startswith("s3") else 401
+    proxy.fault = lambda request: refusal if "4cup.cif" in request.path else None
+    assert run(*arguments) == 2
+    assert not (tmp_path / "out" / "manifest.jsonl").exists()
+    proxy.fault = lambda request: None
+    assert run(*arguments) == 0
+    assert plain(content(tmp_path / "out")) == plain(content(converted))
+
+
 def test_a_killed_run_goes_on_on_another_host(clean, tmp_path, converted):
     """From the journal's pieces on the store: another host has nothing else."""
     proxy, bucket = clean
@@ -182,6 +198,28 @@ def memory(tmp_path_factory):
     paths.upload(archive, f"{bucket}/pdb_mmcif.zip")
     yield bucket, archive
     paths.remove(bucket)
+
+
+@pytest.mark.parametrize("what", ["4cup.cif", "1a8o_A/a3m/uniref90"])
+def test_a_store_that_stays_away_ends_the_run(memory, tmp_path, converted, monkeypatch, what):
+    bucket, _ = memory
+    arguments = command(bucket, tmp_path / "out", tmp_path / "c")
+    conversion = make_conversion(build_parser().parse_args(arguments))
+    store = stores.filesystem(bucket)
+    cat_file = store.cat_file
+
+    def fail(key, *rest, **more):
+        if what in key:
+            raise ConnectionResetError("reset")
+        return cat_file(key, *rest, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stores, "WAITS", ())
+        patch.setattr(store, "cat_file", fail)
+        with pytest.raises(stores.UnreachableError, match=f"{bucket}/.*{what}.*does not answer"):
+            engine.run(conversion, tmp_path / "out", workers=0, progress=False)
+    summary = engine.run(conversion, tmp_path / "out", workers=0, progress=False)
+    assert summary.written == len(WRITTEN)
 
 
 def test_an_archive_of_structures_is_read_by_its_files(memory, tmp_path, converted):

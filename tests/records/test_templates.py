@@ -3,11 +3,13 @@
 import dataclasses
 import gzip
 import json
+import uuid
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from records import paths, stores
 from records.chemistry import ATOM_ORDER
 from records.errors import InputError
 from records.hhr import Hit, parse_hhr
@@ -226,3 +228,21 @@ def test_useless_structures_are_no_templates(library, trypsin, monkeypatch, edit
     features, reasons = template_features([hit], trypsin.sequence, library, "", 20)
     assert len(features["template_domain_names"]) == (reason is None)
     assert all(key.startswith(reason) for key in reasons)
+
+
+def test_a_store_that_stays_away_is_no_missing_template(monkeypatch):
+    """Else a record would depend on when it was written."""
+    url = f"memory://{uuid.uuid4().hex}/1ubq.cif.gz"
+    paths.upload(DEMO / "mmcif" / "1ubq.cif.gz", url)
+    store = stores.filesystem(url)
+
+    def fail(*_, **__):
+        raise ConnectionResetError("reset")
+
+    library = TemplateLibrary({"1ubq": url, "none": url.replace("1ubq", "none")})
+    with monkeypatch.context() as patch:
+        patch.setattr(stores, "WAITS", ())
+        patch.setattr(store, "cat_file", fail)
+        with pytest.raises(stores.UnreachableError, match=f"{url}: the store does not answer"):
+            library.date("1ubq")
+    assert library.date("1ubq") and library.entry("none") is None
