@@ -155,9 +155,7 @@ class Run:
             seed = tf.zeros([2], tf.int32)
             previous = self.model.recycle(batch, self.passes - 1, seed)
             outputs = self.model.one_pass(last, previous, seed)
-            total, parts = compute_losses(
-                outputs, last, self.config.loss, self.config.model.heads
-            )
+            total, parts = compute_losses(outputs, last, self.config.loss, self.config.model.heads)
             return self._everything(outputs, last) | parts | {"loss": total}
 
         self._gradients, self.forward = gradients, forward
