@@ -3,8 +3,8 @@
     python benchmarks/pairing.py               # a minute on one core
 
 Generated alignments of chains of 200 residues: as many rows of UniProt as others, two thirds of
-them of species that another chain has too. The merged alignment is taken at a crop of 384 residues, as a data
-set's graph does it; reading the record and drawing rows of it are not counted.
+them of species that another chain has too. The merged alignment is taken at a crop of 384
+residues, as a data set's graph does it; reading the record and drawing rows are not counted.
 """
 
 from __future__ import annotations
