@@ -11,7 +11,7 @@ from tiny import tiny_config
 
 from tffold.model.alphafold import AlphaFold
 from tffold.model.module import Options
-from tffold.model.outer_product_mean import OuterProductMean
+from tffold.model.outer_product_mean import OuterProductMean, slice_limit
 
 
 class TestOuterProductMean(LayerTests):
@@ -82,3 +82,11 @@ def test_the_setting_reaches_both_stacks():
             if isinstance(part, OuterProductMean)
         ]
         assert found == [setting, setting]
+
+
+@pytest.mark.parametrize(
+    ("slice_mib", "right_mib", "expected"),
+    [(0, 240, 0), (16, 4, 16), (16, 24, 24), (16, 240, 128), (32, 240, 240)],
+)
+def test_a_slice_is_not_smaller_than_what_every_slice_reads(slice_mib, right_mib, expected):
+    assert slice_limit(slice_mib, right_mib * 2**20) == expected

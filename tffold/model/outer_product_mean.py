@@ -8,10 +8,20 @@ from keras import ops
 
 from tffold.model.module import DEFAULT_OPTIONS, Module, Options, zeros
 from tffold.model.primitives import LayerNorm, Linear
-from tffold.model.slicing import sliced
+from tffold.model.slicing import ELEMENT_BYTES, MIB, sliced
 
 Tensor = Any
 NORM_EPSILON = 1e-3
+LARGEST = 8  # times ``slice_mib`` that a slice may take here
+
+
+def slice_limit(slice_mib: int, right_bytes: int) -> int:
+    """MiB of a slice: every slice reads all of the right side, and adds to all of its gradient.
+
+    With thousands of rows that side is far larger than a slice, and many small slices would move
+    little else. So a slice is as large as that side is, within bounds. 0 still means no limit.
+    """
+    return min(max(slice_mib, right_bytes // MIB), LARGEST * slice_mib)
 
 
 class OuterProductMean(Module):
@@ -90,7 +100,7 @@ class OuterProductMean(Module):
             (left,),
             shared=(right,),
             row_size=num_res * c * c,
-            slice_mib=self.options.slice_mib,
+            slice_mib=slice_limit(self.options.slice_mib, ELEMENT_BYTES * s * num_res * c),
             row_shape=(num_res, self.pair_channel),
         )
         mask32 = ops.cast(mask, "float32")
