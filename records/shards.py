@@ -259,7 +259,7 @@ def false_claims(
 
     A reader that does not know the index takes the memory that a record claims before it finds
     that there is not so much to read.  Twelve bytes of each record are read here; on a store,
-    where each would be a request, they are not.
+    where each would be a request, they are not: see ``tffold.data.decode``.
     """
     found: dict[int, CorruptRecordError] = {}
     if paths.is_url(shard):

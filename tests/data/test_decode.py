@@ -160,20 +160,34 @@ def test_damage_is_a_value(folder, kind):
         records.report(1)
 
 
-@pytest.mark.parametrize("claimed", [1 << 44, 7])
-def test_a_forged_claim_is_found_when_the_shard_is_opened(folder, claimed):
-    """The checksum holds; to read more than there is memory for would end the process."""
-    path = folder / "a.tfrecord"
+def _forge(path, claimed):
     data, start = bytearray(path.read_bytes()), shards.read_index(path)[1]["offset"]
     claim = struct.pack("<Q", claimed)
     data[start : start + 12] = claim + struct.pack("<I", shards.masked_crc(claim))
     path.write_bytes(data)
+
+
+@pytest.mark.parametrize("claimed", [1 << 44, 7])
+def test_a_forged_claim_is_found_when_the_shard_is_opened(folder, claimed):
+    """The checksum holds; to read more than there is memory for would end the process."""
+    _forge(folder / "a.tfrecord", claimed)
     with pytest.raises(
         InputError, match=rf"a\.tfrecord: 1aab_A: claims {claimed} bytes, the index"
     ):
         RecordSet([folder], Damage("raise"))
     skipping = Damage("skip")
     assert RecordSet([folder], skipping).chain_id == ["1aaa_A", "1aac_A"] and skipping.records == 1
+
+
+def test_a_forged_claim_on_a_store_is_found_when_the_record_is_read(folder):
+    """There it is not looked for when shards are opened; the shard's size is known instead."""
+    path = folder / "a.tfrecord"
+    far = {"shard_bytes": np.int64(path.stat().st_size)}
+    assert all(_read(_entry(path, record, **far))[1] for record in range(2))
+    for claimed in (1 << 60, 7):
+        _forge(path, claimed)
+        found = [bool(_read(_entry(path, record, **far))[1]) for record in range(2)]
+        assert found == [True, False]
 
 
 def _rewritten(folder, edit):

@@ -15,7 +15,7 @@ from synthetic import assembly, chain, write_shard
 from records import cache, example, paths, shards
 from records.errors import CorruptRecordError, InputError
 from tffold.config import DataConfig
-from tffold.data.reader import Damage, RecordSet, ReplacedError
+from tffold.data.reader import Damage, RecordSet, RecordTable, ReplacedError
 
 OLD_SHARD = Path(__file__).parents[1] / "records" / "data" / "version1.tfrecord"
 
@@ -101,16 +101,17 @@ def test_a_replaced_shard_is_told_though_damage_is_skipped(folder, on_corrupt, f
     # As TensorFlow's own stores are read: not from a copy.
     with mock.patch.object(cache, "_tensorflow_reads", lambda url: True):
         records = RecordSet([place], Damage(on_corrupt))
+    assert ("shard_bytes" in RecordTable([records])._entry(2)) == far  # see test_decode.py
     records.check_shards()
     shard = f"{place}/b.tfrecord"
     data = bytearray(paths.read_bytes(shard))
     data[60] ^= 4
     time.sleep(0.02)  # clocks of file systems tick slowly
     paths.write_whole(shard, bytes(data))
-    told = "b.tfrecord: the shard was replaced.*start again"
-    with pytest.raises(ReplacedError, match=told):
+    told = "the shard was replaced.*start again"
+    with pytest.raises(ReplacedError, match=f"b.tfrecord: {told}"):
         records.check_shards()
-    with pytest.raises(ReplacedError, match=told):
+    with pytest.raises(ReplacedError, match=f"b.tfrecord: 1aac_A: {told}"):
         records.report(2)
     paths.remove(shard)
     with pytest.raises(InputError, match="b.tfrecord: no such file"):

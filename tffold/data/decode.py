@@ -35,6 +35,7 @@ Tensor = Any
 
 CHAIN_ID = "chain_id"
 _FRAME_BYTES = 16
+_LENGTH_BYTES = 8  # at a record's beginning
 _AT_ONCE = 1 << 20  # bytes of streams: zlib packs at most 1032 bytes into one
 _PART = 1 << 20  # of a longer stream
 
@@ -230,17 +231,24 @@ def read_record(entry: Mapping[str, Tensor], *, labels: bool = True) -> tuple[di
 def read_whole(
     entry: Mapping[str, Tensor], decode: Callable[[Tensor], dict], nothing: dict[str, Tensor]
 ) -> tuple[dict, Tensor]:
-    """What ``decode`` makes of a record and whether it is whole; ``nothing`` where it is not."""
+    """What ``decode`` makes of a record and whether it is whole; ``nothing`` where it is not.
+
+    Where ``entry`` has the ``shard_bytes``, what the record itself claims is compared first.
+    """
     shard, offset, length = entry["shard"], entry["offset"], entry["length"]
 
     @tf.autograph.experimental.do_not_convert
     def whole(_: Tensor) -> tuple[dict, Tensor]:
-        variant = tf.raw_ops.TFRecordDatasetV2(
-            filenames=[shard],
-            compression_type="",
-            buffer_size=length + _FRAME_BYTES,
-            byte_offsets=[offset],
-        )
+        checks = []
+        if "shard_bytes" in entry:
+            checks = [tf.debugging.Assert(_claim(entry) == length, ["another length"])]
+        with tf.control_dependencies(checks):
+            variant = tf.raw_ops.TFRecordDatasetV2(
+                filenames=[shard],
+                compression_type="",
+                buffer_size=length + _FRAME_BYTES,
+                byte_offsets=[offset],
+            )
         framed = tf.data.experimental.from_variant(variant, tf.TensorSpec([], tf.string))
         serialized = framed.take(1).get_single_element()
         return decode(serialized), tf.constant(True)
@@ -249,3 +257,17 @@ def read_whole(
     found = tf.data.Dataset.from_tensors(0).map(whole).ignore_errors()
     missing = tf.data.Dataset.from_tensors((nothing, tf.constant(False)))
     return found.concatenate(missing).take(1).get_single_element()
+
+
+def _claim(entry: Mapping[str, Tensor]) -> Tensor:
+    """The length that a record claims: the eight bytes before its data.
+
+    TensorFlow's reader of records takes so much memory before it knows whether there is so much to
+    read.  What it has for a few bytes somewhere in a file is records of a fixed length, here one
+    alone, between what is before it and what is behind it.
+    """
+    behind = entry["shard_bytes"] - entry["offset"] - _LENGTH_BYTES
+    found = tf.data.FixedLengthRecordDataset(
+        [entry["shard"]], _LENGTH_BYTES, entry["offset"], behind, buffer_size=_LENGTH_BYTES
+    ).get_single_element()
+    return tf.io.decode_raw(found, tf.int64, little_endian=True)[0]

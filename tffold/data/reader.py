@@ -71,18 +71,18 @@ class Damage:
 
 def _opened(
     shard: Path | str,
-) -> tuple[str, list[dict[str, Any]], dict[int, CorruptRecordError]]:
-    """A shard's version, its index, and the records whose claims are not those of the index.
+) -> tuple[paths.Info, list[dict[str, Any]], dict[int, CorruptRecordError]]:
+    """What a shard is, its index, and the records whose claims are not those of the index.
 
     TensorFlow's reader takes the memory that a record claims, and the process ends when there
-    is not so much.  Within a graph nothing reads a few bytes at a place of a file: so claims are
-    compared here, once for each process, when shards are opened.  That is enough against
-    shards of strangers.  In a shard that is replaced or damaged later, what lies at a
-    record's place has no checksum that holds, and the reader stops there.
+    is not so much.  So claims are compared here, once for each process, when shards are opened.
+    That is enough against shards of strangers.  In a shard that is replaced or damaged later,
+    what lies at a record's place has no checksum that holds, and the reader stops there.  On a
+    store, where each would be a request, they are compared when the record is read, in the graph.
     """
-    version = paths.info(shard).version  # first, so that it is not that of a later file
+    info = paths.info(shard)  # first, so that it is not that of a later file
     index = shards.read_index(shard)
-    return version, index, shards.false_claims(shard, index)
+    return info, index, shards.false_claims(shard, index)
 
 
 class RecordSet:
@@ -93,8 +93,8 @@ class RecordSet:
     Attributes (each [n]): ``chain_id``, ``num_res``, ``num_msa``,
     ``num_templates``, ``num_chains``, ``resolution`` (Å), ``release_date``, ``cluster_size``,
     ``max_residue_fraction``; ``places`` [n, 3]: shard, offset and length.
-    ``shards``: the files' paths.  ``layouts``: the chains and entities of each record
-    where complexes are read, else None; see ``layout``.
+    ``shards``: the files' paths; ``shard_bytes``: their sizes.  ``layouts``: the chains and
+    entities of each record where complexes are read, else None; see ``layout``.
 
     Raises:
         InputError: no shards, no records, or (``on_corrupt=raise``) one that is
@@ -116,7 +116,8 @@ class RecordSet:
         places: list[tuple[int, int, int]] = []
         with ThreadPoolExecutor(_OPENED_AT_ONCE) as pool:
             found = list(pool.map(_opened, self.shards))
-        self._versions = [version for version, _, _ in found]
+        self._infos = [info for info, _, _ in found]
+        self.shard_bytes = [info.size for info in self._infos]
         for number, (shard, (_, index, false)) in enumerate(zip(self.shards, found, strict=True)):
             for record, entry in enumerate(index):
                 error = false.get(record) or self._unusable(shard, entry)
@@ -228,10 +229,13 @@ class RecordSet:
             InputError: with ``on_corrupt=raise``; in any case where its shard was replaced.
         """
         try:
-            self._check_shard(int(self.places[record, 0]))
-            (self.read_assembly if self.layouts else self.read)(record)
+            self._check_shard(int(self.places[record, 0]), self.chain_id[record])
         except ReplacedError:
             raise
+        except InputError:
+            pass  # met again below, and told with the record
+        try:
+            (self.read_assembly if self.layouts else self.read)(record)
         except InputError as error:
             self._damage.report(error)
         else:
@@ -255,12 +259,13 @@ class RecordSet:
             for _ in pool.map(self._check_shard, range(len(self.shards))):
                 pass
 
-    def _check_shard(self, number: int) -> None:
+    def _check_shard(self, number: int, chain: str | None = None) -> None:
         shard = self.shards[number]
-        if paths.info(shard).version != self._versions[number]:
+        if paths.info(shard).version != self._infos[number].version:
             raise ReplacedError(
                 "the shard was replaced while it was being read",
                 file=shard,
+                item=chain,
                 mend="start again, and write new shards under other names while a run reads these",
             )
 
@@ -326,6 +331,9 @@ class RecordTable:
             decode.CHAIN_ID: tf.constant([name for records in sets for name in records.chain_id]),
             NUM_MSA: tf.constant(np.concatenate([r.num_msa for r in sets]), tf.int64),
         }
+        if any(map(paths.is_url, shards)):
+            sizes = np.concatenate([r.shard_bytes for r in sets])
+            self._columns["shard_bytes"] = tf.constant(sizes[places[:, 0]], tf.int64)
         self._num_res = tf.constant(np.concatenate([r.num_res for r in sets]), tf.int32)
         self._num_hits = tf.constant(np.concatenate([r.num_templates for r in sets]), tf.int32)
 
