@@ -38,8 +38,8 @@ def wait_for(path: Path, process) -> None:
     wait_until(path.exists, process)
 
 
-def wait_until(true, process) -> None:
-    deadline = time.monotonic() + 120
+def wait_until(true, process, seconds: float = 120.0) -> None:
+    deadline = time.monotonic() + seconds
     while not true():
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < deadline
