@@ -143,6 +143,32 @@ def test_profiles_sum_to_one():
     np.testing.assert_allclose(profile.numpy().sum(axis=-1), 1.0, rtol=1e-5)
 
 
+@pytest.mark.parametrize("size", [(2, 140, 300), (9, 20, 256), (7, 700, 12)])
+def test_summary_by_definition(size):
+    """Few and many rows for each centre, more columns than are summed up at a time."""
+    num_centres, num_rows, num_res = size
+    rng = np.random.default_rng(num_rows)
+    centres = rng.integers(0, 23, (num_centres, num_res)).astype(np.uint8)
+    rows = rng.integers(0, 22, (num_rows, num_res)).astype(np.uint8)
+    deletions = [rng.integers(0, 256, x.shape).astype(np.uint8) for x in (centres, rows)]
+    # The last centre has no rows, the first one most.
+    assignment = rng.integers(0, num_centres - 1, num_rows) * rng.integers(0, 2, num_rows)
+    found = clusters.summarize(
+        *map(tf.constant, (centres, deletions[0], rows, deletions[1])),
+        tf.constant(assignment, tf.int32),
+        num_centres=num_centres + 1,
+        num_res=num_res + 2,
+    )
+    member = np.eye(num_centres)[np.concatenate([np.arange(num_centres), assignment])]
+    count = member.sum(0) + 1e-6
+    one_hot = np.eye(23)[np.concatenate([centres, rows])]
+    profile = np.einsum("ns,nrc->src", member, one_hot) / count[:, None, None]
+    deleted = member.T @ np.concatenate(deletions) / count[:, None]
+    for got, want in zip(found, (profile, deleted), strict=True):
+        np.testing.assert_allclose(got[:num_centres, :num_res], want, rtol=1e-6)
+        assert not got[num_centres:].numpy().any() and not got[:, num_res:].numpy().any()
+
+
 def _shared_by_definition(centres, centre_deletions, rows, row_deletions):
     """DeepMind's sums of one-hot products, a softmax of a thousand times the agreement."""
     num_res = centres.shape[1]

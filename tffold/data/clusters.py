@@ -13,9 +13,11 @@ from records.chemistry import GAP_INDEX
 Tensor = Any
 
 NUM_LETTERS = 23  # 20 amino acids, X, gap, mask
-_COLUMNS, _ROWS = 32, 512  # of one compiled loop
-_AT_ONCE = 7  # blocks of columns: as many as can agree and be counted in a byte
+_COLUMNS, _ROWS = 16, 512  # of one compiled loop
+_AT_ONCE = 14  # blocks of columns: as many as can agree and be counted in a byte
+_BYTES = 2  # so many bytes' columns at a time: most chains' all
 _NOBODY = np.uint8(255)
+_GROUPS, _GROUP_ROWS, _WIDTH = 64, 32, 256  # groups, their rows, columns: summed up at a time
 
 
 def assign(centres: Tensor, rows: Tensor, *, num_centres: int) -> Tensor:
@@ -36,7 +38,7 @@ def _in_blocks(
     excepted: what the product of one-hot encodings gives, without the product.
     The comparisons of a block of rows and columns with all centres are summed
     up in bytes by one compiled loop, which reads and writes nothing in between;
-    about a twentieth of the product's time and none of its memory.
+    about a fiftieth of the product's time and none of its memory.
 
     Args:
         centres: [S', R] uint8 in 0..22, masked; rows: [n, R] uint8 in 0..21.
@@ -46,7 +48,7 @@ def _in_blocks(
     Returns: [n, ...].
     """
     num_rows, num_res = tf.shape(rows)[0], tf.shape(rows)[1]
-    wide = _AT_ONCE * _COLUMNS
+    wide = _BYTES * _AT_ONCE * _COLUMNS
     # Gaps and masked cells become a letter that no row has, and so do missing centres and columns.
     known = tf.where(centres < GAP_INDEX, centres, _NOBODY)
     missing = [[0, num_centres - tf.shape(centres)[0]], [0, -num_res % wide]]
@@ -55,18 +57,17 @@ def _in_blocks(
     known = tf.reshape(tf.transpose(known), [-1, wide, num_centres])
     num_blocks = tf.shape(known)[0]
     rows = tf.pad(rows, [[0, -num_rows % _ROWS], [0, -num_res % wide]])
-    # [m * r, K * w] -> [m, r, K, w] -> [m, K, w, r]
+    # [m * r, K * w] -> [m, r, K, w]
     rows = tf.reshape(rows, [-1, _ROWS, num_blocks, wide])
-    rows = tf.transpose(rows, [0, 2, 3, 1])
 
     def of_block(block: Tensor) -> Tensor:
-        """[K, w, r] -> [r, ...]"""
+        """[r, K, w] -> [r, ...]"""
 
         def count(number: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
             left = -(-(num_res - number * wide) // _COLUMNS)
             centres = tf.ensure_shape(known[number], [wide, num_centres])
-            letters = tf.ensure_shape(block[number], [wide, _ROWS])
-            return number + 1, _counted(counts, centres, letters, tf.minimum(left, _AT_ONCE))
+            letters = _turned(tf.ensure_shape(block[:, number], [_ROWS, wide]))
+            return number + 1, _counted(counts, centres, letters, left)
 
         counts = tf.zeros([num_centres, _ROWS], tf.int32)
         _, counts = tf.while_loop(lambda number, _: number < num_blocks, count, (0, counts))
@@ -78,14 +79,20 @@ def _in_blocks(
 
 
 @tf.function(jit_compile=True, autograph=False)
+def _turned(rows: Tensor) -> Tensor:
+    """[r, w] -> [w, r]: compiled and by blocks, which stay in the cache, half of the time."""
+    return tf.transpose(rows)
+
+
+@tf.function(jit_compile=True, autograph=False)
 def _counted(counts: Tensor, centres: Tensor, rows: Tensor, num_blocks: Tensor) -> Tensor:
     """``counts`` [S, r] and in how many columns they agree: centres [w, S], rows [w, r].
 
     Only the first ``num_blocks`` blocks of columns are looked at.
     """
     # [w, n] -> [blocks, c, n]
-    centres = tf.reshape(centres, [_AT_ONCE, _COLUMNS, -1])
-    rows = tf.reshape(rows, [_AT_ONCE, _COLUMNS, -1])
+    centres = tf.reshape(centres, [_BYTES * _AT_ONCE, _COLUMNS, -1])
+    rows = tf.reshape(rows, [_BYTES * _AT_ONCE, _COLUMNS, -1])
 
     def add(block: Tensor, agreements: Tensor) -> tuple[Tensor, Tensor]:
         some, others = centres[block], rows[block]
@@ -95,9 +102,12 @@ def _counted(counts: Tensor, centres: Tensor, rows: Tensor, num_blocks: Tensor) 
         ]
         return block + 1, agreements + tf.add_n(same)
 
-    agreements = tf.zeros(counts.shape, tf.uint8)
-    _, agreements = tf.while_loop(lambda block, _: block < num_blocks, add, (0, agreements))
-    return counts + tf.cast(agreements, tf.int32)
+    for first in range(0, _BYTES * _AT_ONCE, _AT_ONCE):
+        last = tf.minimum(num_blocks, first + _AT_ONCE)
+        agreements = (first, tf.zeros(counts.shape, tf.uint8))
+        _, agreements = tf.while_loop(lambda block, _, last=last: block < last, add, agreements)
+        counts += tf.cast(agreements, tf.int32)
+    return counts
 
 
 @tf.function(jit_compile=True, autograph=False)
@@ -131,8 +141,8 @@ def summarize(
     """
     members = tf.concat([tf.range(tf.shape(centres)[0]), assignment], axis=0)
     deletions = tf.concat([centre_deletions, row_deletions], axis=0)
-    counts = _letter_counts(tf.concat([centres, rows], axis=0), members, num_centres)
-    total = tf.math.unsorted_segment_sum(tf.cast(deletions, tf.float32), members, num_centres)
+    letters = tf.concat([centres, rows], axis=0)
+    counts, total = _sums(letters, deletions, members, num_centres)
     # DeepMind's guard against empty clusters, kept for equal numbers.
     size = 1e-6 + tf.math.bincount(
         members, minlength=num_centres, maxlength=num_centres, dtype=tf.float32
@@ -142,15 +152,109 @@ def summarize(
     return profile, tf.pad(total / size[:, None], missing)
 
 
-def _letter_counts(letters: Tensor, members: Tensor, num_clusters: Tensor | int) -> Tensor:
-    """How often each letter stands in a cluster's rows [n, R']: [clusters, R', 23] float32."""
+def _sums(
+    letters: Tensor, deletions: Tensor, members: Tensor, num_clusters: Tensor | int
+) -> tuple[Tensor, Tensor]:
+    """How often each letter stands in a cluster's rows [n, R'], and their deletions added up.
+
+    Args:
+        letters: [n, R'] uint8; deletions: [n, R'] uint8; members: [n] int32, their clusters.
+
+    Returns: [clusters, R', 23] and [clusters, R'] float32, whole numbers.
+    """
+    # Of few rows, groups would be mostly empty.
+    return tf.cond(
+        tf.size(members) > 10 * num_clusters,
+        lambda: _sums_of_groups(letters, deletions, members, num_clusters),
+        lambda: _histograms(letters, deletions, members, num_clusters),
+    )
+
+
+def _histograms(
+    letters: Tensor, deletions: Tensor, members: Tensor, num_clusters: Tensor | int
+) -> tuple[Tensor, Tensor]:
+    """``_sums``, row by row."""
     # A histogram for each residue: one that is small enough to stay in the cache.
     cell = members[None, :] * NUM_LETTERS + tf.cast(tf.transpose(letters), tf.int32)
     counts = tf.raw_ops.DenseBincount(
         input=cell, size=num_clusters * NUM_LETTERS, weights=tf.zeros([0]), binary_output=False
     )
     # [R', S * 23] -> [R', S, 23] -> [S, R', 23]
-    return tf.transpose(tf.reshape(counts, [-1, num_clusters, NUM_LETTERS]), [1, 0, 2])
+    counts = tf.transpose(tf.reshape(counts, [-1, num_clusters, NUM_LETTERS]), [1, 0, 2])
+    deletions = tf.cast(deletions, tf.float32)
+    return counts, tf.math.unsorted_segment_sum(deletions, members, num_clusters)
+
+
+def _sums_of_groups(
+    letters: Tensor, deletions: Tensor, members: Tensor, num_clusters: Tensor | int
+) -> tuple[Tensor, Tensor]:
+    """``_sums`` of many rows.
+
+    Those of a cluster are laid together in groups, filled up with rows of nothing; a
+    compiled loop counts a group's in bytes.
+    """
+    size = _GROUP_ROWS
+    num_rows, num_res = tf.shape(letters)[0], tf.shape(letters)[1]
+    order = tf.argsort(members, stable=True)
+    count = tf.math.bincount(members, minlength=num_clusters, maxlength=num_clusters)
+    groups = -(-count // size)
+    num_groups = tf.reduce_sum(groups)
+    # A row's place: its group begins where those of the clusters before end.
+    first = tf.cumsum(groups, exclusive=True) * size - tf.cumsum(count, exclusive=True)
+    place = tf.gather(first, tf.gather(members, order)) + tf.range(num_rows)
+    empty = tf.fill([num_groups * size], num_rows)
+    rows = tf.tensor_scatter_nd_update(empty, place[:, None], order)
+    missing = [[0, 1], [0, -num_res % _WIDTH]]
+    # [n + 1, T * w] -> [(n + 1) * T, w]: the last row is of nothing
+    letters = tf.reshape(tf.pad(letters, missing, constant_values=_NOBODY), [-1, _WIDTH])
+    deletions = tf.reshape(tf.pad(deletions, missing), [-1, _WIDTH])
+    tiles = -(-num_res // _WIDTH)
+    # [N * k] -> [N, 1, k] -> [N, T, k] -> [N * T, k]
+    rows = tf.reshape(rows, [-1, 1, size]) * tiles + tf.range(tiles)[:, None]
+    rows = tf.reshape(rows, [-1, size])
+    missing = [[0, -num_groups * tiles % _GROUPS], [0, 0]]
+    rows = tf.pad(rows, missing, constant_values=num_rows * tiles)
+    # [m * g, k] -> [m, g * k]
+    rows = tf.reshape(rows, [-1, _GROUPS * size])
+
+    def of_block(rows: Tensor) -> tuple[Tensor, Tensor]:
+        # [g * k, w] -> [g, k, w]
+        shape = [_GROUPS, size, _WIDTH]
+        return _of_groups(
+            *(tf.reshape(tf.gather(values, rows), shape) for values in (letters, deletions))
+        )
+
+    found = (
+        tf.TensorSpec([_GROUPS, NUM_LETTERS, _WIDTH], tf.uint8),
+        tf.TensorSpec([_GROUPS, _WIDTH], tf.int32),
+    )
+    counts, deleted = tf.map_fn(of_block, rows, fn_output_signature=found)
+    cluster = tf.repeat(tf.range(num_clusters), groups)
+
+    def of_clusters(values: Tensor, width: int) -> Tensor:
+        """[m, g, ...] -> [clusters, T * width]"""
+        values = tf.reshape(values, [-1, width])[: num_groups * tiles]
+        values = tf.reshape(tf.cast(values, tf.float32), [num_groups, tiles * width])
+        values = tf.math.segment_sum(values, cluster)
+        return tf.pad(values, [[0, num_clusters - tf.shape(values)[0]], [0, 0]])
+
+    counts = of_clusters(counts, NUM_LETTERS * _WIDTH)
+    # [clusters, T * 23 * w] -> [clusters, T, 23, w] -> [clusters, T, w, 23]
+    counts = tf.reshape(counts, [num_clusters, tiles, NUM_LETTERS, _WIDTH])
+    counts = tf.transpose(counts, [0, 1, 3, 2])
+    # [clusters, T, w, 23] -> [clusters, T * w, 23]
+    counts = tf.reshape(counts, [num_clusters, tiles * _WIDTH, NUM_LETTERS])
+    return counts[:, :num_res], of_clusters(deleted, _WIDTH)[:, :num_res]
+
+
+@tf.function(jit_compile=True, autograph=False)
+def _of_groups(letters: Tensor, deletions: Tensor) -> tuple[Tensor, Tensor]:
+    """Letters of groups of rows [g, k, w], counted, and deletions, added: [g, 23, w], [g, w]."""
+    of_table = tf.cast(tf.range(NUM_LETTERS), tf.uint8)[:, None]
+    rows = range(letters.shape[1])
+    counts = [tf.cast(letters[:, None, row] == of_table, tf.uint8) for row in rows]
+    deleted = [tf.cast(deletions[:, row], tf.int32) for row in rows]
+    return tf.add_n(counts), tf.add_n(deleted)
 
 
 def summarize_shared(
@@ -190,9 +294,7 @@ def summarize_shared(
     # rows that some share.
     everybody, some = num_centres, num_centres + 1
     members = tf.where(ties == 1, first, tf.where(ties == num_centres, everybody, some))
-    counts = _letter_counts(rows, members, num_centres + 2)
-    deleted = tf.cast(row_deletions, tf.float32)
-    deletions = tf.math.unsorted_segment_sum(deleted, members, num_centres + 2)
+    counts, deletions = _sums(rows, row_deletions, members, num_centres + 2)
     size = tf.math.bincount(
         members, minlength=num_centres + 2, maxlength=num_centres + 2, dtype=tf.float32
     )
@@ -211,7 +313,8 @@ def summarize_shared(
     shared_counts = tf.sparse.sparse_dense_matmul(one_hot, share, adjoint_a=True)
     # [R' * 23, S] -> [S, R', 23]
     shared_counts = tf.reshape(tf.transpose(shared_counts), [num_centres, length, NUM_LETTERS])
-    shared_deletions = tf.matmul(share, tf.gather(deleted, shared), transpose_a=True)
+    deleted = tf.cast(tf.gather(row_deletions, shared), tf.float32)
+    shared_deletions = tf.matmul(share, deleted, transpose_a=True)
 
     def total(own: Tensor, of_rows: Tensor, of_shared: Tensor) -> Tensor:
         own = tf.pad(own, [[0, num_centres - tf.shape(own)[0]]] + [[0, 0]] * (len(own.shape) - 1))
