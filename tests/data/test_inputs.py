@@ -25,6 +25,14 @@ def test_letter_order(golden):
     )
 
 
+def test_letters_of_many_cells():
+    """Each of them, in any shape; cells that are not there are 0 in both orders."""
+    letters = tf.constant(np.arange(46).reshape(1, 2, 23) % 23, tf.uint8)
+    found = inputs.many_to_restype(letters)
+    np.testing.assert_array_equal(found, inputs.hhblits_to_restype(letters))
+    assert len(set(found[0, 0].numpy().tolist())) == 23 and found[0, 0, 0] == 0
+
+
 def test_msa_features(golden):
     features = inputs.msa_features(
         tf.constant(golden["in/msa"].astype(np.uint8)),

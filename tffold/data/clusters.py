@@ -57,23 +57,22 @@ def _in_blocks(
     known = tf.reshape(tf.transpose(known), [-1, wide, num_centres])
     num_blocks = tf.shape(known)[0]
     rows = tf.pad(rows, [[0, -num_rows % _ROWS], [0, -num_res % wide]])
-    # [m * r, K * w] -> [m, r, K, w]
-    rows = tf.reshape(rows, [-1, _ROWS, num_blocks, wide])
 
     def of_block(block: Tensor) -> Tensor:
-        """[r, K, w] -> [r, ...]"""
+        """The number of a block of rows -> [r, ...]"""
+        place = block * _ROWS
 
         def count(number: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
             left = -(-(num_res - number * wide) // _COLUMNS)
             centres = tf.ensure_shape(known[number], [wide, num_centres])
-            letters = _turned(tf.ensure_shape(block[:, number], [_ROWS, wide]))
-            return number + 1, _counted(counts, centres, letters, left)
+            letters = tf.slice(rows, [place, number * wide], [_ROWS, wide])
+            return number + 1, _counted(counts, centres, _turned(letters), left)
 
         counts = tf.zeros([num_centres, _ROWS], tf.int32)
         _, counts = tf.while_loop(lambda number, _: number < num_blocks, count, (0, counts))
         return choose(counts)
 
-    blocks = tf.map_fn(of_block, rows, fn_output_signature=chosen)
+    blocks = tf.map_fn(of_block, tf.range(tf.shape(rows)[0] // _ROWS), fn_output_signature=chosen)
     # [m, r, ...] -> [m * r, ...]
     return tf.reshape(blocks, [-1, *chosen.shape[1:]])[:num_rows]
 

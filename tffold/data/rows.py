@@ -169,7 +169,8 @@ def _sample_pass(
         "deletions": fit(centre_deletions, recipe.num_centres),
         "profile": inputs.columns_to_restype(profile),
         "deletion_mean": deletion_mean,
-        "extra": fit(inputs.hhblits_to_restype(others[: recipe.num_extra]), recipe.num_extra),
+        # Cells that are not there are 0 in both orders of letters.
+        "extra": fit(others[: recipe.num_extra], recipe.num_extra),
         "extra_deletions": fit(other_deletions, recipe.num_extra),
     }
 
@@ -208,7 +209,7 @@ def msa_part(
         "msa_feat": inputs.msa_features(
             sample["masked"], sample["deletions"], sample["profile"], sample["deletion_mean"]
         ),
-        "extra_msa": tf.cast(sample["extra"], tf.int32),
+        "extra_msa": tf.cast(inputs.many_to_restype(sample["extra"]), tf.int32),
         "extra_msa_mask": sample["extra_msa_row_mask"][..., None] * seq_mask,
         "extra_has_deletion": inputs.has_deletion(sample["extra_deletions"]),
         "extra_deletion_value": inputs.deletion_value(sample["extra_deletions"]),
