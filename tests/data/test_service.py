@@ -34,13 +34,23 @@ class Servers:
         self.folder, self.port = folder, free_port()
         self.address = f"grpc://localhost:{self.port}"
         self.dispatcher = self.start_dispatcher()
-        self.workers = [self.start(self.address, "--host", "localhost") for _ in range(2)]
+        self.workers = []
+        for _ in range(2):
+            self.start_worker()
         for process in (self.dispatcher, *self.workers):
             self.wait(process)
 
     def start_dispatcher(self):
         state = self.folder / "state"
         return self.start("--dispatcher", "--port", self.port, "--workers", 0, "--state", state)
+
+    def start_worker(self):
+        self.workers.append(self.start(self.address, "--host", "localhost"))
+
+    def kill(self, process):
+        process.kill()
+        process.wait()
+        process.stdout.close()
 
     def start(self, *words):
         command = [sys.executable, "-m", "tffold.cli.data_worker", *map(str, words)]
@@ -58,9 +68,7 @@ class Servers:
 
     def stop(self):
         for process in (*self.workers, self.dispatcher):
-            process.kill()
-            process.wait()
-            process.stdout.close()
+            self.kill(process)
 
 
 @pytest.fixture(scope="module")
@@ -81,36 +89,37 @@ def batches(config, count, **arguments):
 
 @pytest.mark.slow
 class TestWithProcesses:
-    def test_the_same_batches_from_any_step_and_for_any_part(self, servers, config, monkeypatch):
-        monkeypatch.setattr(service, "_SPAN", 3)  # so that a job ends in the middle
-        arguments = {"start_step": 2, "num_shards": 2, "shard_index": 1}
-        here = batches(config, 5, **arguments)
-        there = batches(replace(config, service=servers.address), 5, **arguments)
-        for first, second in zip(here, there, strict=True):
-            assert_same(first, second)
-
     def test_a_damaged_record_is_named(self, servers, config, damaged):
         served = replace(config, train=[str(damaged)], service=servers.address)
         with pytest.raises(InputError, match=f"{damaged.name}: .*does every worker"):
             list(batches(served, 4))
 
-    def test_what_is_killed_costs_nothing_but_time(self, servers, config, monkeypatch):
+    def test_the_same_batches_whoever_dies_or_comes(self, servers, config, monkeypatch):
+        """A part of each batch, from step 2 on; a job ends after every sixteenth."""
         monkeypatch.setattr(service, "_PATIENCE", 1.0)
-        served = batches(replace(config, service=servers.address), 30)
-        for step, here in enumerate(batches(config, 30)):
+        monkeypatch.setattr(service, "_SPAN", 16)
+        arguments = {"start_step": 2, "num_shards": 2, "shard_index": 1}
+        served = batches(replace(config, service=servers.address), 36, **arguments)
+        for step, here in enumerate(batches(config, 36, **arguments)):
             assert_same(here, next(served))
             if step == 2:
                 time.sleep(1.0)  # it is to hold finished examples
-                servers.workers[0].kill()
-                servers.workers[0].wait()
-            if step == 12:
-                servers.dispatcher.kill()
-                servers.dispatcher.wait()
+                servers.kill(servers.workers.pop())
+            if step == 9:
+                servers.kill(servers.dispatcher)
                 servers.dispatcher = servers.start_dispatcher()
                 servers.wait(servers.dispatcher)
+            if step == 15:  # one comes, and is alone then
+                old = servers.workers.pop()
+                servers.start_worker()
+                servers.wait(servers.workers[0])
+                servers.kill(old)
+            if step == 26:  # in a job: nobody is left until another comes
+                servers.kill(servers.workers.pop())
+                servers.start_worker()
 
     def test_ends_cleanly_on_sigterm(self, servers):
-        for process in (servers.workers[1], servers.dispatcher):
+        for process in (*servers.workers, servers.dispatcher):
             process.send_signal(signal.SIGTERM)
             assert process.wait(60) == 0, servers.log()
 

@@ -200,7 +200,7 @@ def memory(tmp_path_factory):
     paths.remove(bucket)
 
 
-@pytest.mark.parametrize("what", ["4cup.cif", "1a8o_A/a3m/uniref90"])
+@pytest.mark.parametrize("what", ["1a7g.cif", "4cup.cif", "1a8o_A/a3m/uniref90"])
 def test_a_store_that_stays_away_ends_the_run(memory, tmp_path, converted, monkeypatch, what):
     bucket, _ = memory
     arguments = command(bucket, tmp_path / "out", tmp_path / "c")
