@@ -36,7 +36,7 @@ _REGION = ("301", "PermanentRedirect", "AuthorizationHeaderMalformed",
 _KEYS = ("InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken",
          "RequestTimeTooSkewed")  # fmt: skip
 _NO_ANSWER = "the store does not answer as it should"
-_SIGN_IN = {
+SIGN_IN = {
     "s3": "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or run 'aws configure'",
     "gs": "run 'gcloud auth application-default login' or set GOOGLE_APPLICATION_CREDENTIALS",
 }
@@ -157,7 +157,7 @@ def refused(place: str, error: BaseException, *, writing: bool = False) -> Input
         error = _why(place) or error
     codes, text = _codes(error), " ".join(str(one) for one in _chain(error))
     names = {type(one).__name__ for one in _chain(error)}
-    sign_in = _SIGN_IN.get(scheme(place), "sign in to the store")
+    sign_in = SIGN_IN.get(scheme(place), "sign in to the store")
     if "NoSuchBucket" in codes or "bucket does not exist" in text.lower():
         return MissingError("no such bucket", file=place, mend="check the bucket's name")
     if codes & set(_REGION) or (codes & {"400"} and "region" in text.lower()):

@@ -55,6 +55,10 @@ try:
         next(batches)
 except InputError as error:
     print(error)
+try:
+    factory(there.replace("some", "forbidden"))
+except InputError as error:
+    print(error)
 """
 
 
@@ -65,7 +69,8 @@ def test_the_graph_reads_gs_itself_and_a_replaced_shard_is_told(tmp_path):
     there = f"gs://{servers.BUCKET}/data/some.tfrecord"
     with servers.gcs_server() as address, servers.reached_by("gs", address):
         for file in (here, shards.index_path(here)):
-            paths.upload(file, paths.join(paths.parent(there), Path(file).name))
+            for name in (Path(file).name, Path(file).name.replace("some", "forbidden")):
+                paths.upload(file, paths.join(paths.parent(there), name))
         with google_as(address, tmp_path) as google:
             path = {"PYTHONPATH": f"{ROOT}:{ROOT}/tests/support"}
             done = subprocess.run(
@@ -74,7 +79,10 @@ def test_the_graph_reads_gs_itself_and_a_replaced_shard_is_told(tmp_path):
                 capture_output=True, text=True, timeout=300, check=False,
             )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.splitlines() == [
+    *told, forbidden = done.stdout.splitlines()
+    assert forbidden.startswith(f"{there.replace('some', 'forbidden')}: TensorFlow cannot read it")
+    assert "gcloud auth" in forbidden
+    assert told == [
         "the same",
         f"{there}: the shard was replaced while it was being read (start again, and write new "
         "shards under other names while a run reads these)",

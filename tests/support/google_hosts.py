@@ -3,7 +3,7 @@
 TensorFlow asks ``https://www.googleapis.com`` and ``https://storage.googleapis.com``, through the
 proxy that ``https_proxy`` names, and believes the certificates in ``CURL_CA_BUNDLE``.  Here is such
 a proxy: it opens the encrypted connection itself, with a certificate of its own, and asks the
-emulator.
+emulator.  It refuses what is called "forbidden".
 """
 
 from __future__ import annotations
@@ -93,6 +93,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _hand_on(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if "forbidden" in self.path:
+            self.send_error(403)
+            return
         path = _emulators_path(self.host, self.path)
         self.google.requests.append(f"{self.command} {self.host}{self.path}")
         target = urllib.parse.urlsplit(self.upstream)

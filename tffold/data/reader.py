@@ -27,6 +27,7 @@ from records.schema import (
     NUM_RES,
     PAIRING_FEATURES,
 )
+from records.stores import SIGN_IN
 from tffold.config import DataConfig
 from tffold.data import decode
 
@@ -85,6 +86,23 @@ def _opened(
     return info, index, shards.false_claims(shard, index)
 
 
+def _check_access(shard: str) -> None:
+    """Raises InputError where TensorFlow may not read what Python may: it signs in by itself.
+
+    In the graph every record would look damaged.
+    """
+    try:
+        with tf.io.gfile.GFile(shard, "rb") as file:
+            file.read(1)
+    except tf.errors.OpError as error:
+        what = error.message.splitlines()[0][:200]
+        raise InputError(
+            f"TensorFlow cannot read it ({type(error).__name__}: {what})",
+            file=shard,
+            mend=SIGN_IN["gs"],
+        ) from None
+
+
 class RecordSet:
     """The records of a set of shards, as columns over all of them.
 
@@ -111,6 +129,10 @@ class RecordSet:
         self._damage = damage
         config = config or DataConfig()
         self.shards = local_shards(sources, config.cache_dir, config.cache_gb << 30)
+        for shard in self.shards:
+            if shard.startswith("gs://"):
+                _check_access(shard)
+                break  # whoever may read one may read the others
         entries: list[dict[str, Any]] = []
         complexes, most = 0, max(config.max_chains, 1)
         places: list[tuple[int, int, int]] = []
