@@ -7,8 +7,9 @@
 The state of 93 million parameters, their averages and Adam's two moments (1.5 GB) is written to a
 folder of this machine through the code that writes to stores, at a given rate: a throttled file
 system takes a bucket's place. Steps are waits of half a second. Each case is a process of its own,
-which is sent a real SIGTERM, either while nothing is written or while a checkpoint is. Writing
-beside training and writing while training waits (what a run did before) take turns.
+which is sent a real SIGTERM, either while nothing is written or while a checkpoint is. The
+processor's seconds are those of all that was copied and written. Writing beside training and
+writing while training waits (what a run did before) take turns.
 """
 
 from __future__ import annotations
@@ -118,6 +119,7 @@ def child(folder: str, mode: str, rate: float, connection: float) -> None:
         watcher.set_model(trainer)
         watcher.on_train_begin()
     trainer.stop_training, step, pauses, before = False, 0, [], resident()
+    worked = time.process_time()
     print("training", flush=True)
     while not trainer.stop_training:
         saver.on_train_batch_begin(step)
@@ -134,7 +136,8 @@ def child(folder: str, mode: str, rate: float, connection: float) -> None:
     saver.on_epoch_end(0)
     saver.on_train_end()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print("complete", step, pauses[0] if pauses else 0.0, peak - before, flush=True)
+    worked = time.process_time() - worked
+    print("complete", step, pauses[0] if pauses else 0.0, peak - before, worked, flush=True)
 
 
 def resident() -> float:
@@ -143,8 +146,8 @@ def resident() -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-def run(mode: str, busy: bool, rate: float, connection: float) -> tuple[float, float, float]:
-    """Seconds from SIGTERM to complete, seconds of pause, MiB more in memory."""
+def run(mode: str, busy: bool, rate: float, connection: float) -> tuple[float, ...]:
+    """Seconds from SIGTERM to complete, of pause; MiB more in memory; processor seconds of all."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, __file__, "--child", folder, mode, str(rate), str(connection)]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
@@ -159,12 +162,12 @@ def run(mode: str, busy: bool, rate: float, connection: float) -> tuple[float, f
             time.sleep(STEP * EVERY / 2)
         begun = time.monotonic()
         process.send_signal(signal.SIGTERM)
-        _, step, pause, more = expect(process, "complete").split()
+        _, step, *measured = expect(process, "complete").split()
         seconds = time.monotonic() - begun
         process.wait()
         (marker,) = Path(folder).glob(f"checkpoints/step-{int(step):08d}/checkpoint.json")
         assert marker.is_file()
-    return seconds, float(pause), float(more)
+    return seconds, *map(float, measured)
 
 
 def expect(process: subprocess.Popen, word: str) -> str:
@@ -185,14 +188,15 @@ def main() -> None:
         folder, mode, *rates = options.child
         child(folder, mode, *map(float, rates))
         return
-    print("writing   SIGTERM comes    to complete   pause of a step   more memory")
+    print("writing   SIGTERM comes    to complete   pause of a step   more memory   processor")
     for _ in range(options.rounds):
         for mode, busy in CASES:
             rates = (options.rate * 1e6, options.connection * 1e6)
-            seconds, pause, more = run(mode, busy, *rates)
+            seconds, pause, more, worked = run(mode, busy, *rates)
             when = "in a writing" if busy else "between"
             shown = f"{pause:11.2f} s" if busy else " " * 13
-            print(f"{mode:9} {when:14} {seconds:10.1f} s    {shown}    {more:9.0f} MiB", flush=True)
+            line = f"{mode:9} {when:14} {seconds:10.1f} s    {shown}    {more:9.0f} MiB"
+            print(f"{line} {worked:9.1f} s", flush=True)
 
 
 if __name__ == "__main__":
