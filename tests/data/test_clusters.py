@@ -81,6 +81,10 @@ def test_more_columns_than_a_byte_counts():
     rows = np.zeros((2, 1000), np.uint8)
     rows[1, 280:] = 1
     assert _assign(centres, rows).tolist() == [2, 1]
+    # 260 columns are 4 more than a byte holds, and more than 200.
+    centres = np.ones((2, 400), np.uint8)
+    centres[0, :260] = centres[1, :200] = 0
+    assert _assign(centres, np.zeros((1, 400), np.uint8)).tolist() == [0]
 
 
 def test_gaps_and_masks_never_agree():
