@@ -441,8 +441,8 @@ def test_bfloat16_is_the_same_within_its_error(case):
         for name, (whole, part) in checked_names(case).items()
         if whole.endswith("/logits") or whole in ("representations/single", "confidence/iptm")
     }
-    assert len(errors) >= 5 and max(errors.values()) < BFLOAT16["outputs"], errors
-    assert errors["distogram/logits"] > 10 * FLOAT32["outputs"]  # it is bfloat16
+    assert len(errors) >= 4 and max(errors.values()) < BFLOAT16["outputs"], errors
+    assert max(errors.values()) > 10 * FLOAT32["outputs"]  # it is bfloat16
     assert values["loss"] == pytest.approx(float(expected["total_loss"]), rel=BFLOAT16["total"])
     for name in ("distogram/loss", "masked_msa/loss", "structure_module/fape"):
         assert values[name] == pytest.approx(float(expected[name]), rel=BFLOAT16["losses"]), name

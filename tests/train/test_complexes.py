@@ -1,4 +1,7 @@
-"""A tiny multimer network on a small complex: it learns, goes on bit for bit, is validated."""
+"""A tiny multimer network on a small complex, from parameters under DeepMind's names.
+
+It learns from there, goes on bit for bit, is validated.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +11,18 @@ import shutil
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from synthetic import assembly, chain, uniprot_rows, write_shard
 from tiny import tiny_complexes_config
 
+from tffold.cli.export import main as export
 from tffold.config import Config, DataConfig, FilterConfig, LossConfig, TrainConfig
+from tffold.model.alphafold import AlphaFold
 from tffold.train.monitor import read_metrics
 from tffold.train.run import train
-from tffold.train.task import alphafold_task
+from tffold.train.task import TrainingData, alphafold_task
+from tffold.weights import checkpoint
+from tffold.weights.npz import load_params
 
 pytestmark = pytest.mark.slow
 
@@ -75,8 +83,26 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def config(folder):
+def params(folder):
+    """A tiny multimer as ``tffold-export`` writes it: DeepMind's names, shapes and types."""
+    network = AlphaFold(made(folder).model, seed=5)
+    weights = {v.path: v.numpy() for v in network.trainable_variables}
+    arrays = {
+        f"{kind}/{path}": value
+        for kind in ("parameters", "average")
+        for path, value in weights.items()
+    }
+    checkpoint.save(folder / "multimer" / "checkpoints", 7, arrays, {}, keep=1)
+    path = folder / "params_tiny_multimer.npz"
+    assert export([str(folder / "multimer"), str(path)]) == 0
+    assert all(key.startswith("alphafold/alphafold_iteration/") for key in np.load(path))
+    return path
+
+
+@pytest.fixture(scope="module")
+def config(folder, params):
     config = made(folder)
+    config.train.init_from = str(params)
     config.validation.every, config.validation.num_recycle = STEPS, 1
     return config
 
@@ -88,6 +114,28 @@ def state(outcome):
 @pytest.fixture(scope="module")
 def outcome(config):
     return train(config, alphafold_task())
+
+
+def test_the_first_loss_is_that_of_the_parameters(config, params, outcome):
+    """Fine-tuning starts where the file's network is, not the configuration's own."""
+    task = alphafold_task()
+    network = task.network(config)
+    (batch,) = TrainingData(config)(start_step=0).take(1)
+    example = {name: x[0] for name, x in batch.items() if x.dtype != tf.string}
+    passes = example["num_iter_recycling"][0]
+    last = {name: tf.gather(x, passes) for name, x in example.items()}
+    zero = tf.zeros([2], tf.int32)
+
+    @tf.function(autograph=False)
+    def loss():
+        previous = network.recycle(example, passes, zero)
+        return task.loss_fn(config)(network.one_pass(last, previous, zero), last)[0]
+
+    untrained = float(loss())
+    load_params(params, network)
+    first = next(line["loss"] for line in read_metrics(config.train.run_dir) if "loss" in line)
+    assert first == pytest.approx(float(loss()), rel=1e-4)
+    assert first != pytest.approx(untrained, rel=1e-2)
 
 
 def test_the_loss_falls(config, outcome):
