@@ -1,4 +1,5 @@
 # make demo: from bundled structures to a trained model.   make test, make lint: what CI runs.
+# make complexes: the same of two complexes, with a multimer network.
 # make learning: from two Debian packages to a model that has learnt from thousands of chains; hours.
 # make bench BASE=COMMIT: this tree's training step against that of another commit.
 # Tests run two files at a time (make test JOBS=1 where memory is short), and in two halves: what XLA
@@ -10,14 +11,18 @@ JOBS ?= 2
 FIRST_HALF := tests/model tests/losses tests/test_golden.py
 BIN := $(VENV)/bin
 DEMO := demo_output
+COMPLEXES := complexes_output
 LEARNING := learning_output
 BASE ?= HEAD
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: demo learning test lint bench clean-demo
+.PHONY: demo complexes learning test lint bench clean-demo
 
 demo: $(VENV)/.installed-cpu
 	$(BIN)/python examples/demo/run.py --output $(DEMO)
+
+complexes: $(VENV)/.installed-cpu
+	$(BIN)/python examples/complexes/run.py --output $(COMPLEXES)
 
 learning: $(VENV)/.installed-cpu
 	$(BIN)/python -m examples.learning.run --output $(LEARNING)
