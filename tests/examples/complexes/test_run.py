@@ -99,6 +99,9 @@ def test_turned_complexes_are_the_same_in_the_other_order(sets):
     first, other = (sets[name]["4zhl"] for name in ("small", "turned"))
     assert other.chain_sizes == first.chain_sizes[::-1]
     assert other.features["chain_names"] == ["P", "U"]
+    for name in ("all_atom_positions", "residue_index"):
+        chains = np.split(first.features[name], [first.chain_sizes[0]])
+        np.testing.assert_array_equal(other.features[name], np.concatenate(chains[::-1]))
 
 
 def test_nothing_is_cropped_and_no_row_left_to_chance(called, sets):
