@@ -33,6 +33,7 @@ TURNED = "-turned"  # after the name of a complex in the other order
 NEAR = 8.0  # Å
 ROWS = 8  # of an alignment
 DOCKQ = 0.49  # medium quality
+CONTACTS = 0.5  # F1: all residues on one spot have every contact, and so up to 0.5 DockQ
 SAME = 1e-3  # what rounding may change of it
 
 
@@ -144,7 +145,7 @@ def scores(run: Path) -> dict[str, dict[str, float]]:
 
 
 def told(before: dict[str, dict], after: dict[str, dict]) -> tuple[list[str], bool]:
-    """A table of both evaluations, and whether all is well: see ``DOCKQ`` and ``SAME``."""
+    """A table of both evaluations, and whether all is well: ``DOCKQ``, ``CONTACTS``, ``SAME``."""
     lines = [f"{'':<14}{'DockQ before':>14}{'after':>8}{'contacts (F1) before':>22}{'after':>8}"]
     well = True
     for name, found in after.items():
@@ -154,9 +155,11 @@ def told(before: dict[str, dict], after: dict[str, dict]) -> tuple[list[str], bo
             f"{first['ics']:>22.3f}{found['ics']:>8.3f}"
         )
         other = after[name.removesuffix(TURNED)]
-        well &= found["dockq"] >= DOCKQ and abs(found["dockq"] - other["dockq"]) <= SAME
+        well &= found["dockq"] >= DOCKQ and found["ics"] >= CONTACTS
+        well &= abs(found["dockq"] - other["dockq"]) <= SAME
     lines.append(
-        f"DockQ of all at least {DOCKQ}, in either order the same: {'yes' if well else 'NO'}"
+        f"DockQ of all at least {DOCKQ}, F1 {CONTACTS}, in either order the same: "
+        f"{'yes' if well else 'NO'}"
     )
     return lines, well
 

@@ -140,3 +140,5 @@ def test_the_calls_and_what_is_told(called):
     assert lines[1].split() == ["1a8o", "0.500", "0.600", "0.500", "0.500"]
     assert not run.told(scores(), scores(a4zhl=0.48, b4zhl=0.48))[1]
     assert not run.told(scores(), scores(b4zhl=0.51))[1]
+    collapsed = {name: {**found, "ics": 0.2} for name, found in scores().items()}
+    assert not run.told(scores(), collapsed)[1]
