@@ -98,8 +98,13 @@ def test_from_structures_to_predictions_in_a_fresh_environment(installed, tmp_pa
         assert call(command, "--version").startswith(f"tffold-{command} 0.")
     call("convert", "--mmcif", "mmcif", "--alignments", "alignments", "--output", "records")
     steps = ["train.steps=2", "train.run_dir=run", "train.probe_steps=0", "data.validation=[]"]
-    call("fit", "demo", "data.train=records/train", *steps, *TINY)
-    assert (tmp_path / "run" / "checkpoints" / "step-00000002").is_dir()
+    kept = ["--compile-cache", "programs", "--compile-apart"]
+    call("fit", "demo", "data.train=records/train", *steps, *TINY, *kept)
+    call("fit", "demo", "data.train=records/train", *steps, *TINY, "train.steps=3", *kept[:2])
+    # One process compiled the step, another trained, and the third went on, with one program.
+    sizes = sorted(path.stat().st_size for path in (tmp_path / "programs").rglob("*.pb"))
+    assert sizes[-1] > 5_000_000 and sum(size > 1_000_000 for size in sizes) == 1, sizes
+    assert (tmp_path / "run" / "checkpoints" / "step-00000003").is_dir()
     target = ["--input", "query.fasta", "--single-sequence", "--output", "predictions"]
     call("predict", "demo", *TINY, "--params", "run", *target, "--compile-cache", "none")
     assert (tmp_path / "predictions" / "query" / "ranked_0.pdb").stat().st_size > 1000

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import signal
 
 import pytest
 
+from tffold import compile_cache
 from tffold.cli import fit
 from tffold.train import run, task
 from tffold.train.callbacks import NonFiniteError
@@ -17,6 +19,12 @@ def config(tmp_path):
     path = tmp_path / "run.yaml"
     path.write_text(f"train: {{run_dir: {tmp_path / 'run'}}}")
     return str(path)
+
+
+@pytest.fixture(autouse=True)
+def programs_kept_here(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv(compile_cache.FLAGS, "")  # and as it was afterwards
 
 
 def errors(capsys) -> list[str]:
@@ -64,7 +72,7 @@ def test_missing_data_is_one_line(config, capsys, tmp_path, shards):
 
 
 @pytest.mark.parametrize(("caught", "code"), [(0, 0), (signal.SIGTERM, 75), (signal.SIGINT, 130)])
-def test_each_ending_has_its_code(config, capsys, monkeypatch, caught, code):
+def test_each_ending_has_its_code(config, capsys, tmp_path, monkeypatch, caught, code):
     summary = {
         "step": 3,
         "loss": [2.0, None],
@@ -75,16 +83,23 @@ def test_each_ending_has_its_code(config, capsys, monkeypatch, caught, code):
     }
     seen = {}
 
-    def train(config, task, allow_config_change):
-        seen.update(steps=config.train.steps, allowed=allow_config_change)
+    def train(config, task, allow_config_change, compile_apart):
+        seen.update(steps=config.train.steps, allowed=allow_config_change, apart=compile_apart)
         return run.Outcome(None, summary, caught)
 
     monkeypatch.setattr(run, "train", train)
     assert fit.main([config, "train.steps=50", "--allow-config-change"]) == code
-    assert seen == {"steps": 50, "allowed": True}
+    assert seen == {"steps": 50, "allowed": True, "apart": False}
+    assert str(tmp_path / "cache") in os.environ[compile_cache.FLAGS]
     output = capsys.readouterr().out
     for part in ("0.1", "0.5", "first 2, last not finite", "tensorboard --logdir somewhere"):
         assert part in output
+
+
+def test_compiling_apart_without_a_cache_is_one_line(config, capsys):
+    assert fit.main([config, "--compile-apart", "--compile-cache", "none"]) == fit.EXIT_INPUT
+    (line,) = errors(capsys)
+    assert "--compile-cache" in line
 
 
 def test_validate_evaluates_and_trains_nothing(config, monkeypatch):

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from predicting import small_config
 
-from tffold import config_file
+from tffold import compile_cache, config_file
 from tffold.cli import predict
 from tffold.model.alphafold import AlphaFold
 from tffold.model.module import parameter_key
-from tffold.predict import compile_cache, session
+from tffold.predict import session
 from tffold.weights import checkpoint, npz
 
 pytestmark = pytest.mark.slow

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from records.cli import ShowVersion
 from records.errors import InputError
-from tffold import logs
+from tffold import compile_cache, logs
 from tffold.config_file import load_config, packaged
 
 EXIT_INPUT = 2  # something that the user can mend
@@ -47,11 +47,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
             fits = report.run(config, alphafold_task(), options.plan)
             return 0 if fits else EXIT_DOES_NOT_FIT
+        kept = compile_cache.use(options.compile_cache)
+        if options.compile_apart and not kept:
+            raise InputError(
+                "--compile-apart hands the program over in --compile-cache", mend="name a folder"
+            )
         if options.validate:
             validate(config, alphafold_task(), options.validate)
             return 0
         try:
-            outcome = train(config, alphafold_task(), options.allow_config_change)
+            outcome = train(
+                config,
+                alphafold_task(),
+                options.allow_config_change,
+                compile_apart=options.compile_apart,
+            )
         except NonFiniteError as error:
             print(f"error: {error}", file=sys.stderr)
             return EXIT_NON_FINITE
@@ -102,6 +112,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="TOPOLOGY",
         help="train nothing: compile this configuration for a TPU that need not be there (v5e, "
         "v4, v5p, v6e, or with a shape: v5e:4x4) and tell memory, work and whether it fits",
+    )
+    compile_cache.add_option(parser)
+    parser.add_argument(
+        "--compile-apart",
+        action="store_true",
+        help="on a CPU: let another process compile the step, so that this one stays small",
     )
     return parser
 

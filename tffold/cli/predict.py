@@ -11,11 +11,10 @@ from pathlib import Path
 
 from records.cli import ShowVersion, add_search_arguments, iso_date, search_options
 from records.errors import InputError
-from tffold import logs
+from tffold import compile_cache, logs
 from tffold.cli.fit import EXIT_DOES_NOT_FIT, EXIT_INPUT, EXIT_INTERRUPTED, NO_TENSORFLOW
 from tffold.config import Config
 from tffold.config_file import load_config, weights_beside
-from tffold.predict import compile_cache
 
 EXIT_FAILED = 1  # some targets could not be predicted
 
@@ -48,8 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 raise InputError(f"--{needed} is missing", mend="name it, or pass --plan")
         params = options.params or [_own_weights(file) for file in files]
         search = search_options(options)
-        if options.compile_cache != "none":
-            compile_cache.enable(options.compile_cache or compile_cache.default_folder())
+        compile_cache.use(options.compile_cache)
         from tffold.predict.evidence import Evidences
         from tffold.predict.session import predict
 
@@ -210,13 +208,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--overwrite", action="store_true", help="predict finished targets again")
     add("--quiet", action="store_true", help="no progress bar")
-    add(
-        "--compile-cache",
-        default="",
-        metavar="DIR",
-        help="where compiled programs are kept "
-        f"(default {compile_cache.default_folder()}; 'none': nowhere)",
-    )
+    compile_cache.add_option(parser)
     add = parser.add_argument_group("planning").add_argument
     add(
         "--plan",

@@ -20,6 +20,7 @@ from tffold import config_file
 from tffold.config import Config, rules
 from tffold.pictures.board import BestEffort
 from tffold.train import describe
+from tffold.train.apart import Compilation
 from tffold.train.callbacks import Probe, StopOnNonFinite, StopOnSignal
 from tffold.train.checkpointer import Checkpointer
 from tffold.train.feed import Feed
@@ -71,8 +72,12 @@ def train(
     task: Task,
     allow_config_change: bool = False,
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    compile_apart: bool = False,
 ) -> Outcome:
     """Trains as ``config`` says, from the run folder's last whole checkpoint if it holds one.
+
+    ``compile_apart``: another process compiles the step (see ``apart``), which must be that of
+    ``alphafold_task``; on one CPU alone, since an accelerator would not serve both.
 
     Raises:
       InputError: bad configuration, data or checkpoint.
@@ -81,16 +86,23 @@ def train(
     """
     cluster = build_cluster(config.train)
     run_dir = paths.tidy(config.train.run_dir)
-    feed = Feed(task.dataset(config), cluster)
-    trainer = build_trainer(config, task, cluster)
+    latest = _latest(cluster, paths.join(run_dir, checkpoint.FOLDER))
+    if latest is not None:
+        check_same_config(latest, config, allow_config_change)
+    start_step = latest.step if latest is not None else 0
+    with contextlib.ExitStack() as stack:
+        compilation = None
+        if compile_apart and cluster.is_one_device and not cluster.has_accelerators:
+            compilation = stack.enter_context(Compilation(config, start_step))
+        feed, trainer = prepare(config, task, cluster, start_step)
+        if compilation is not None:
+            compilation.wait()
     step = trainer.training_step
     if step.frozen:
         sizes = [sum(math.prod(v.shape) for v in group) for group in (step.trained, step.frozen)]
         _LOG.info("training {:,} parameters; {:,} are frozen".format(*sizes))
-    latest = _latest(cluster, paths.join(run_dir, checkpoint.FOLDER))
     progress = Progress()
     if latest is not None:
-        check_same_config(latest, config, allow_config_change)
         restore(trainer, latest)
         progress = Progress.from_json(latest.description.get(VALIDATION))
         _LOG.info("resuming %s at step %d", run_dir, trainer.step)
@@ -220,6 +232,17 @@ def validate(config: Config, task: Task, source: str) -> Summary:
         with RunFolder(config.train.run_dir, best_effort) as folder:
             _LOG.info("written to %s", Reporter(folder, best_effort)(summary))
     return summary
+
+
+def prepare(
+    config: Config, task: Task, cluster: Cluster, start_step: int
+) -> tuple[Feed, AlphaFoldTrainer]:
+    """The data from ``start_step`` on, and the trainer; the step is traced where one replica is."""
+    feed = Feed(task.dataset(config), cluster)
+    trainer = build_trainer(config, task, cluster)
+    if cluster.is_one_device:
+        trainer.trace(feed.spec(start_step))
+    return feed, trainer
 
 
 def build_trainer(config: Config, task: Task, cluster: Cluster) -> AlphaFoldTrainer:

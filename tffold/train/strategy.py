@@ -26,12 +26,14 @@ class Cluster:
     """The processes and replicas that train together, as this process sees them.
 
     ``strategy`` runs a function on every replica; ``process`` is this process's number, the
-    chief's being 0, and ``num_processes`` how many there are.
+    chief's being 0, and ``num_processes`` how many there are. ``is_one_device``: there is but one
+    replica, whose batches are plain tensors.
     """
 
     strategy: tf.distribute.Strategy
     process: int
     num_processes: int
+    is_one_device: bool = False
 
     @property
     def is_chief(self) -> bool:
@@ -47,6 +49,11 @@ class Cluster:
     def local_replicas(self) -> int:
         """Replicas that this process feeds."""
         return self.num_replicas // self.num_processes
+
+    @property
+    def has_accelerators(self) -> bool:
+        """Whether TensorFlow sees anything but CPUs here."""
+        return any(d.device_type != "CPU" for d in tf.config.list_physical_devices())
 
     def distribute(
         self, make: Callable[[tf.distribute.InputContext], tf.data.Dataset]
@@ -140,7 +147,7 @@ def build_cluster(config: TrainConfig) -> Cluster:
 
 
 def _single(config: TrainConfig) -> Cluster:
-    return Cluster(tf.distribute.get_strategy(), 0, 1)
+    return Cluster(tf.distribute.get_strategy(), 0, 1, not tf.distribute.has_strategy())
 
 
 def _mirrored(config: TrainConfig) -> Cluster:

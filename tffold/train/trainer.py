@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Iterator
 
@@ -11,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tffold.config import Config
+from tffold.train.apart import returning_memory
 from tffold.train.optimizer import TrainState
 from tffold.train.step import BAD_EXAMPLES, Batch, LossFunction, MetricFunction, TrainingStep
 from tffold.train.strategy import Cluster, sum_over_replicas, write_variables
@@ -74,6 +74,8 @@ class AlphaFoldTrainer(keras.Model):
             lambda *arguments: self._first(cluster.strategy.run(self._measure_step, arguments)),
             autograph=False,
         )
+        self._distributed = tf.function(self._distributed_step, autograph=False)
+        self._started = False
 
     def call(self, batch: Batch, **kwargs: object) -> object:
         """The network's own forward pass."""
@@ -84,12 +86,14 @@ class AlphaFoldTrainer(keras.Model):
         """Steps taken so far; also the position in the data."""
         return int(keras.ops.convert_to_numpy(self.state_variables.step))
 
-    @functools.cached_property
-    def _distributed(self) -> Callable[..., dict[str, tf.Tensor]]:
-        # TensorFlow's own graph rewriting takes seconds over a step and leaves XLA nothing less to
-        # do. It is a setting of the process: set now, when the data set has been made with it.
-        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
-        return tf.function(self._distributed_step, autograph=False)
+    def trace(self, batch: dict[str, tf.TensorSpec]) -> None:
+        """Traces the step of one replica that is alone, as ``run_step`` would when first called.
+
+        Functions are numbered as they are traced, and XLA's persistent cache knows a program by
+        its functions' names. Traced right after it was built, a step has the same names in every
+        process; traced after weights were read or data drawn, it would have not.
+        """
+        self._distributed.get_concrete_function(batch, tf.TensorSpec([], tf.float32))
 
     def train_step(self, batch: Batch, stop: tf.Tensor) -> dict[str, tf.Tensor]:
         """One step of one replica, in replica context.
@@ -144,12 +148,26 @@ class AlphaFoldTrainer(keras.Model):
     def _distributed_step(self, batch: Batch, stop: tf.Tensor) -> dict[str, tf.Tensor]:
         return self._first(self.cluster.strategy.run(self.train_step, (batch, stop)))
 
+    def _run_compiled(
+        self, function: Callable[..., dict[str, tf.Tensor]], *arguments: object
+    ) -> dict[str, tf.Tensor]:
+        """What ``function`` returns; the first call of any compiles the gradients."""
+        if self._started:
+            return function(*arguments)
+        # TensorFlow's own graph rewriting takes seconds over a step and leaves XLA nothing less to
+        # do. It is a setting of the process: set now, when the data set has been made with it.
+        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+        with returning_memory():
+            logs = function(*arguments)
+        self._started = True
+        return logs
+
     def measure(self, batch: Batch, step: int) -> dict[str, float]:
         """Losses and metrics of the training batch of ``step`` under the averaged weights.
 
         Exactly what training computes, dropout included, so it needs no other compilation.
         """
-        logs = self._distributed_measure(batch, tf.constant(step))
+        logs = self._run_compiled(self._distributed_measure, batch, tf.constant(step))
         return {name: float(value) for name, value in logs.items()}
 
     def run_step(self, batch: Batch, stop: bool = False) -> dict[str, float]:
@@ -159,7 +177,7 @@ class AlphaFoldTrainer(keras.Model):
         so that all stop after the same step. ``bad_examples`` is how many examples' loss or
         gradient was not finite; which, stands in ``self.bad_examples``.
         """
-        logs = self._distributed(batch, tf.constant(stop, tf.float32))
+        logs = self._run_compiled(self._distributed, batch, tf.constant(stop, tf.float32))
         bad = logs.pop(BAD_EXAMPLES).numpy()
         self.bad_examples = np.flatnonzero(bad).tolist()
         return {name: float(value) for name, value in logs.items()} | {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import os
 from importlib import metadata
@@ -10,6 +11,7 @@ from pathlib import Path
 from records.errors import InputError
 
 FLAGS = "TF_XLA_FLAGS"
+NOWHERE = "none"
 _PACKAGES = ("tensorflow", "tensorflow-cpu", "tensorflow-tpu")
 
 
@@ -17,6 +19,25 @@ def default_folder() -> Path:
     """Where programs are kept unless told otherwise."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "tffold" / "xla"
+
+
+def add_option(parser: argparse._ActionsContainer) -> None:
+    """``--compile-cache``, for ``use``."""
+    parser.add_argument(
+        "--compile-cache",
+        default="",
+        metavar="DIR",
+        help=f"where compiled programs are kept (default {default_folder()}; "
+        f"'{NOWHERE}': nowhere)",
+    )
+
+
+def use(option: str) -> bool:
+    """As ``--compile-cache`` asks; whether programs are kept.  Raises as ``enable``."""
+    if option == NOWHERE:
+        return False
+    enable(option or default_folder())
+    return True
 
 
 def enable(folder: str | os.PathLike) -> Path:
