@@ -27,8 +27,7 @@ def add_option(parser: argparse._ActionsContainer) -> None:
         "--compile-cache",
         default="",
         metavar="DIR",
-        help=f"where compiled programs are kept (default {default_folder()}; "
-        f"'{NOWHERE}': nowhere)",
+        help=f"where compiled programs are kept (default {default_folder()}; '{NOWHERE}': nowhere)",
     )
 
 

@@ -270,7 +270,6 @@ class RecordSet:
                 )
             )
 
-
     def check_shards(self) -> None:
         """Hold all shards to what they were when they were opened.
 

@@ -136,9 +136,7 @@ def save(
     held = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     body = {"format": FORMAT, "step": step, **description, "versions": versions()}
     try:
-        (_write_there if paths.is_url(folder) else _write_here)(
-            folder, step, held, body, tell
-        )
+        (_write_there if paths.is_url(folder) else _write_here)(folder, step, held, body, tell)
     except OSError as error:
         raise CheckpointError(
             f"{final}: checkpoint could not be written: {error.strerror or error}"
