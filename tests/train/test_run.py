@@ -18,6 +18,7 @@ from tffold.config import Config
 from tffold.train import run
 from tffold.train.callbacks import NonFiniteError
 from tffold.train.monitor import read_metrics
+from tffold.train.trainer import AlphaFoldTrainer
 from tffold.weights import checkpoint
 
 
@@ -29,6 +30,13 @@ def test_resumed_in_parts_is_bit_for_bit_the_same(tmp_path):
     assert any("at step 4" in line for line in said)
     assert_same(whole, parts)
     assert int(whole["step"]) == 6
+
+
+def test_a_run_that_is_done_traces_no_step(tmp_path, monkeypatch):
+    go(tmp_path, steps=2)
+    monkeypatch.setattr(AlphaFoldTrainer, "trace", lambda *_: pytest.fail("traced"))
+    state, _, _ = go(tmp_path, steps=2)
+    assert int(state["step"]) == 2
 
 
 def test_another_seed_is_another_run(tmp_path):

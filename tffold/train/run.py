@@ -92,7 +92,8 @@ def train(
     start_step = latest.step if latest is not None else 0
     with contextlib.ExitStack() as stack:
         compilation = None
-        if compile_apart and cluster.is_one_device and not cluster.has_accelerators:
+        alone = cluster.is_one_device and not cluster.has_accelerators
+        if compile_apart and alone and start_step < config.train.steps:
             compilation = stack.enter_context(Compilation(config, start_step))
         feed, trainer = prepare(config, task, cluster, start_step)
         if compilation is not None:
@@ -237,10 +238,13 @@ def validate(config: Config, task: Task, source: str) -> Summary:
 def prepare(
     config: Config, task: Task, cluster: Cluster, start_step: int
 ) -> tuple[Feed, AlphaFoldTrainer]:
-    """The data from ``start_step`` on, and the trainer; the step is traced where one replica is."""
+    """The data from ``start_step`` on, and the trainer.
+
+    The step is traced where one replica is, if there is one to take.
+    """
     feed = Feed(task.dataset(config), cluster)
     trainer = build_trainer(config, task, cluster)
-    if cluster.is_one_device:
+    if cluster.is_one_device and start_step < config.train.steps:
         trainer.trace(feed.spec(start_step))
     return feed, trainer
 
