@@ -12,7 +12,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from records.errors import InputError
 from tffold import metrics
 from tffold.config import Config
 from tffold.data import pipeline
@@ -127,7 +126,8 @@ class ChainEvaluation:
         group: list[tuple[str, dict[str, tf.Tensor]]] = []
         missing = {self.chain_ids[i]: self.indices[i] for i in chosen}
         iterator = iter(self._datasets[key])
-        while (element := self._next(iterator)) is not None:
+        check = self.records.check_shards
+        while (element := next_element(iterator, None, check_shards=check)) is not None:
             features = {name: value[0] for name, value in element.items()}
             chain_id = features.pop(pipeline.CHAIN_ID).numpy().decode()
             missing.pop(chain_id, None)
@@ -142,13 +142,6 @@ class ChainEvaluation:
             yield group
         for record in missing.values():
             self.records.report(record)
-
-    def _next(self, iterator: Iterator) -> dict[str, tf.Tensor] | None:
-        try:
-            return next_element(iterator, None)
-        except InputError:
-            self.records.check_shards()  # that would be why
-            raise
 
     def _result(
         self, chain_id: str, outputs: Any, batch: Arrays, scores: dict[str, Any]

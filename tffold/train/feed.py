@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import numpy as np
@@ -64,11 +64,7 @@ class Feed:
         iterator = iter(made[1] if ready else self._distributed(start_step))
         while True:
             start = time.perf_counter()
-            try:
-                batch = next_element(iterator)
-            except InputError:
-                self.factory.check_shards()  # that would be why
-                raise
+            batch = next_element(iterator, check_shards=lambda: self.factory.check_shards())
             damaged = batch.pop(DAMAGED, None)
             if damaged is not None:
                 parts = self.cluster.from_replicas(damaged)
@@ -112,12 +108,18 @@ class Feed:
         return dataset.prefetch(replicas)
 
 
-def next_element(iterator: Iterator, *default: object) -> object:
-    """``next``; an ``InputError`` raised inside the data set comes out as one."""
+def next_element(
+    iterator: Iterator, *default: object, check_shards: Callable[[], None] = lambda: None
+) -> object:
+    """``next``; an ``InputError`` raised inside the data set comes out as one.
+
+    ``check_shards`` is called first, to raise another where a replaced shard would be why.
+    """
     try:
         return next(iterator, *default)
     except tf.errors.OpError as error:
         found = re.search(r"(?:InputError|CorruptRecordError): (.*)", error.message)
         if found is None:
             raise
+        check_shards()
         raise InputError(found.group(1)) from None
