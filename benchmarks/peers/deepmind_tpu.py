@@ -57,12 +57,11 @@ def main() -> None:
 
     from tffold.config_file import load_config
     from tffold.plan.hlo import Program
+    from tffold.plan.report import compile_apart
 
     config = load_config(ROOT / "configs" / f"{options.config}.yaml")
     with tempfile.TemporaryDirectory() as folder:
-        shapes, program, result, text = (
-            Path(folder) / name for name in ("shapes", "program", "result", "text")
-        )
+        shapes, program = (Path(folder) / name for name in ("shapes", "program"))
         shapes.write_text(json.dumps(features(config)))
         command = [
             deepmind_python(options.environments / "deepmind"),
@@ -73,10 +72,7 @@ def main() -> None:
             *(["--bf16"] if options.bf16 else []),
         ]
         subprocess.run(command, check=True)
-        arguments = (program, options.topology, 0, result, text)
-        command = [sys.executable, "-m", "tffold.plan.tpu", *map(str, arguments)]
-        subprocess.run(command, check=True, cwd=ROOT)
-        compiled, optimized = json.loads(result.read_text()), text.read_text()
+        compiled, optimized = compile_apart(program.read_bytes(), options.topology, 0)
     if options.keep:
         options.keep.write_text(optimized)
     if optimized:

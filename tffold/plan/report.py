@@ -134,6 +134,24 @@ def make_pass_plan(config: Config, num_res: int, topology: str) -> Plan:
     return _compiled(lambda: lower_pass(config, num_res), topology, 1, 1.0)
 
 
+def compile_apart(program: bytes, topology: str, num_in_place: int) -> tuple[dict[str, Any], str]:
+    """What ``tpu.compile_program`` makes of a program, in a process of its own.
+
+    Raises:
+      InputError: libtpu refuses.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        source, result, text = (Path(folder) / n for n in ("program", "result", "text"))
+        source.write_bytes(program)
+        arguments = (source, topology, num_in_place, result, text)
+        command = [sys.executable, "-m", "tffold.plan.tpu", *map(str, arguments)]
+        run = subprocess.run(command, capture_output=True, text=True, check=False)
+        if run.returncode:
+            reason = (run.stderr.strip().splitlines() or ["no message"])[-1]
+            raise InputError(f"--plan {topology}: libtpu refused: {reason}")
+        return json.loads(result.read_text()), text.read_text()
+
+
 def _compiled(
     lower: Callable[[], Lowered], topology: str, local_batch: int, open_trips: float
 ) -> Plan:
@@ -142,17 +160,7 @@ def _compiled(
         if importlib.util.find_spec(module) is None:
             raise InputError(f"--plan needs {module}", mend="pip install 'tffold[plan]'")
     lowered = lower()
-    with tempfile.TemporaryDirectory() as folder:
-        program, result, text = (Path(folder) / n for n in ("program", "result", "text"))
-        program.write_bytes(lowered.program)
-        arguments = (program, topology, lowered.num_state, result, text)
-        command = [sys.executable, "-m", "tffold.plan.tpu", *map(str, arguments)]
-        run = subprocess.run(command, capture_output=True, text=True, check=False)
-        if run.returncode:
-            reason = (run.stderr.strip().splitlines() or ["no message"])[-1]
-            raise InputError(f"--plan {topology}: libtpu refused: {reason}")
-        compiled = json.loads(result.read_text())
-        optimized = text.read_text()
+    compiled, optimized = compile_apart(lowered.program, topology, lowered.num_state)
     # Before optimisation the program has work in it whose results nobody needs.
     cost = Program(optimized or lowered.text, open_trips).cost()
     return Plan(
