@@ -14,7 +14,7 @@ DEMO := demo_output
 COMPLEXES := complexes_output
 LEARNING := learning_output
 BASE ?= HEAD
-export TF_CPP_MIN_LOG_LEVEL ?= 2
+export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .PHONY: demo complexes learning test lint bench clean-demo
 

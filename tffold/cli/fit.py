@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         config = load_config(options.config, options.overrides)
         if importlib.util.find_spec("tensorflow") is None:
             raise InputError(NO_TENSORFLOW)
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # the cache is noisy
         from tffold.train.callbacks import NonFiniteError
         from tffold.train.replicas import ReplicasDifferError
         from tffold.train.run import train, validate
