@@ -44,6 +44,7 @@ class Run:
             self.output / f"chains{of}.txt",
             self.output / "validation.txt",
         )
+        self.families = self.output / f"families{of}.txt"
         self.table = self.output / "split.tsv" if options.new_split else split.PUBLISHED
         self.shards, self.run = self.output / f"records{of}", self.output / f"run{of}"
         self.evaluated = self.output / f"evaluation{of}.json"
@@ -134,6 +135,10 @@ class Run:
             del train[self.options.train_chains :]
         self.chosen.write_text("".join(f"{chain}\n" for chain in [*train, *held]))
         self.validation.write_text("".join(f"{chain}\n" for chain in held))
+        families: dict[str, list[str]] = {}
+        for chain in train:
+            families.setdefault(uses[chain][0], []).append(chain)
+        self.families.write_text("".join(f"{' '.join(chains)}\n" for chains in families.values()))
         print(f"{len(train):,} chains to learn from, {len(held):,} held out")
 
     def _rows(self, chain: str) -> int:
@@ -144,7 +149,8 @@ class Run:
         call(
             "records.cli", "--distillation", "--mmcif", self.pdb, "--alignments", self.found,
             "--chains", self.chosen, "--validation-chains", self.validation, "--no-templates",
-            "--resolution", RESOLUTION, "--workers", self.options.threads, "--output", self.shards,
+            "--clusters", self.families, "--resolution", RESOLUTION,
+            "--workers", self.options.threads, "--output", self.shards,
         )  # fmt: skip
 
     def training(self) -> None:

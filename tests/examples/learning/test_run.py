@@ -31,6 +31,7 @@ def world(tmp_path, monkeypatch):
             relative = np.where(rng.random(60) < 0.3, rng.choice(LETTERS, 60), sequence)
             sequences.append("".join(relative))
         component[name[:4].lower() + name[4:]] = number
+    component["1eee_A"] = component["1aaa_A"]  # relatives: one family
     cache = tmp_path / "debs"
     cache.mkdir()
     index, residues = blast_volume(sequences)
@@ -76,6 +77,7 @@ def test_from_packages_to_records(world, tmp_path, capsys, monkeypatch):
     assert {kind: one.chain_id for kind, one in records.items()} == {
         "train": ["1aaa_A", "1eee_A"], "validation": ["1bbb_A"]
     }  # fmt: skip
+    assert records["train"].cluster_size.tolist() == [2, 2]  # each is drawn half as often
     first = records["train"].read(0)
     assert first["resolution"] == 2.0 and len(first["msa"]) == 4
     glycines = first["sequence"].count("G")
