@@ -29,6 +29,8 @@ STAGES = (
 )  # fmt: skip
 NEEDED_BYTES = 6_000_000_000  # packages 0.6, what is taken out 1.1, MMseqs2's tables 3
 RESOLUTION = 2.0  # Å; the packages tell none, and confidence heads learn only where there is one
+# Crop sizes and the step that each ends at: short crops first, where a step is quick.
+CURRICULUM = ((64, 5000), (96, 100_000))
 
 
 class Run:
@@ -154,8 +156,26 @@ class Run:
         )  # fmt: skip
 
     def training(self) -> None:
-        """``tffold-fit`` with ``configs/learning.yaml``; it resumes for itself."""
-        call("tffold.cli.fit", CONFIG, *self._data(), *self.options.overrides)
+        """``tffold-fit`` with ``configs/learning.yaml``; it resumes for itself.
+
+        Each part of ``CURRICULUM`` goes on with the same run; one that was passed ends at once.
+        """
+        last = CURRICULUM[-1][1]
+        others = []
+        for text in self.options.overrides:
+            name, _, value = text.partition("=")
+            if name == "train.steps" and value.isdecimal():
+                last = int(value)
+            else:
+                others.append(text)
+        begin = 0
+        for crop, end in (*CURRICULUM[:-1], (CURRICULUM[-1][0], last)):
+            if begin < last:
+                call(
+                    "tffold.cli.fit", CONFIG, "--allow-config-change", *self._data(),
+                    f"data.crop_size={crop}", f"train.steps={min(end, last)}", *others,
+                )  # fmt: skip
+            begin = end
 
     def _data(self) -> tuple[str, ...]:
         return (

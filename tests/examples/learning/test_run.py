@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 
 import numpy as np
@@ -133,12 +132,23 @@ def test_training_gets_the_records_and_the_settings(world, tmp_path, monkeypatch
     monkeypatch.setattr(run, "call", lambda module, *words: calls.append((module, words)))
     monkeypatch.setattr(run, "STAGES", ("records", "training", "evaluation", "report"))
     monkeypatch.setattr(packages, "missing_programs", lambda names: [])
-    assert run.main([*world, "--until", "report", "train.steps=5"]) == 0
+    monkeypatch.setattr(run, "CURRICULUM", ((64, 50), (96, 90)))
+    assert run.main([*world, "--until", "report", "train.seed=1"]) == 0
     modules = [module for module, _ in calls]
     assert modules == [
-        "records.cli", "tffold.cli.fit", "examples.learning.evaluate", "examples.learning.report"
+        "records.cli", "tffold.cli.fit", "tffold.cli.fit", "examples.learning.evaluate",
+        "examples.learning.report",
     ]  # fmt: skip
     fit = calls[1][1]
-    assert fit[0] == run.CONFIG and fit[-1] == "train.steps=5"
+    assert fit[0] == run.CONFIG and fit[-1] == "train.seed=1"
     assert f"data.train=[{tmp_path / 'out' / 'records' / 'train'}]" in fit
-    assert json.dumps(str(tmp_path / "out" / "run")).strip('"') in fit[-2]
+    assert f"train.run_dir={tmp_path / 'out' / 'run'}" in fit
+    assert [words[-3:-1] for _, words in calls[1:3]] == [
+        ("data.crop_size=64", "train.steps=50"), ("data.crop_size=96", "train.steps=90")
+    ]  # fmt: skip
+
+    # Fewer steps are fewer parts; the last part ends where it was asked to.
+    for steps, parts in {50: [50], 60: [50, 60], 200: [50, 200]}.items():
+        calls.clear()
+        assert run.main([*world, "--until", "training", f"train.steps={steps}"]) == 0
+        assert [words[-1] for _, words in calls[1:]] == [f"train.steps={n}" for n in parts]
