@@ -19,7 +19,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PLANS = Path(__file__).parent / "plans.json"
-FINETUNING = ["model.bfloat16=true", "model.slice_mib=64"]
+FINETUNING = ["model.bfloat16=true"]
 STAGES = {"initial_training": (10_000_000, []), "finetuning": (1_500_000, FINETUNING)}
 CORES = 128
 SIZES = (8, 128, 1024)  # cores that sum their gradients

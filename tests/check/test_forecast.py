@@ -46,7 +46,7 @@ def test_the_papers_schedule_goes_by_the_work():
     found = lines["the paper's schedule"].values
     # Half of its work a sample, so half of its samples a second.
     assert found["initial training"] == pytest.approx(10e6 / 8.0 / 86_400)
-    assert found["fine-tuning"] == pytest.approx(1.5e6 / 8.0 * 394.6 / 71.2 / 86_400)
+    assert found["fine-tuning"] == pytest.approx(1.5e6 / 8.0 * 375.3 / 71.2 / 86_400)
 
 
 def test_nothing_is_claimed_without_a_step():

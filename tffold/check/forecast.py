@@ -25,7 +25,7 @@ class Stage(NamedTuple):
 # Operations as counted in the programs that ``tffold-fit --plan`` compiled (benchmarks/plans.json).
 STAGES = {
     "initial training": Stage(10_000_000, 71.2e12),
-    "fine-tuning": Stage(1_500_000, 394.6e12),
+    "fine-tuning": Stage(1_500_000, 375.3e12),
 }
 
 
