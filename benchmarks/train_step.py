@@ -88,6 +88,9 @@ def matrix_product_rate(size: int = 3072, repeats: int = 5) -> float:
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Compiles the step, takes some, and counts."""
+    from tffold.lean_import import import_tensorflow
+
+    import_tensorflow()  # as tffold-fit does
     import keras
     import tensorflow as tf
 

@@ -58,9 +58,7 @@ def lowered(config: Any) -> tuple[Any, list[dict[str, Any]], int, list[str]]:
     from tffold.train.task import alphafold_task
 
     task = alphafold_task()
-    step = TrainingStep(
-        task.network(config), config, task.loss_fn(config), task.metric_fn(config)
-    )
+    step = TrainingStep(task.network(config), config, task.loss_fn(config), task.metric_fn(config))
     state = state_specs(step.trained)
     features = batch_specs(config, 1)
     tensors = (state, features, array_specs(step.frozen))

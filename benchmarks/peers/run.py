@@ -2,6 +2,7 @@
 
     python benchmarks/peers/run.py                                   # DeepMind's network
     python benchmarks/peers/run.py --crop 128 --msa 128 --extra 512 --rounds 5
+    python benchmarks/peers/run.py --remat all cheap                 # tffold in two ways
     python benchmarks/peers/run.py --peer NAME PYTHON SCRIPT         # another, beside it
 
 The first run makes an environment for DeepMind's network (a minute, 1 GB). Every round runs each
@@ -11,9 +12,10 @@ rounds' own. Seconds are worth nothing on another day, so nothing is stored. Lea
 meanwhile.
 
 The step is the gradient of one example in one pass with everything recomputed (``--no-remat``: with
-nothing recomputed), dropout on, clipping, Adam and the average of the weights. A script of another
-peer takes a batch file (see ``make_batch.py``) and the options of ``deepmind_step.py``, and writes
-``compile_seconds``, ``step_seconds`` and ``peak_gb`` as JSON.
+nothing recomputed; ``--remat``: what tffold alone recomputes), dropout on, clipping, Adam and the
+average of the weights. A script of another peer takes a batch file (see ``make_batch.py``) and the
+options of ``deepmind_step.py``, and writes ``compile_seconds``, ``step_seconds`` and ``peak_gb`` as
+JSON.
 """
 
 from __future__ import annotations
@@ -75,19 +77,25 @@ def run_once(command: list[str], arguments: list[str]) -> dict[str, float]:
         return json.loads(result.read_text())
 
 
-def table(runs: dict[str, list[dict]]) -> list[str]:
-    """A line for each figure of each trainer: median, spread, and what tffold takes of it."""
-    lines = []
+def table(runs: dict[str, list[dict]], own: list[str]) -> list[str]:
+    """Median and spread of each trainer's figures; what each of ``own`` takes of each peer's."""
+    lines = [f"{'':16}{'':14}{'median':>9}   of rounds"]
     for name, results in runs.items():
         for title, key in FIGURES.items():
-            ours, theirs = ([r[key] for r in x] for x in (runs["tffold"], results))
-            line = f"{name:12}{title:14}{statistics.median(theirs):9.3g}"
-            line += f"   {min(theirs):.3g} to {max(theirs):.3g}"
-            if name != "tffold" and min(theirs) > 0:
+            values = [result[key] for result in results]
+            spread = f"{min(values):.3g} to {max(values):.3g}"
+            lines.append(f"{name:16}{title:14}{statistics.median(values):9.3g}   {spread}")
+    lines.append(f"\n{'ratio of':16}{'to':16}{'':14}{'medians':>9}   of each round")
+    for peer in [name for name in runs if name not in own]:
+        for name in own:
+            for title, key in FIGURES.items():
+                ours, theirs = ([r[key] for r in runs[x]] for x in (name, peer))
+                if min(theirs) <= 0:  # it compiles nothing
+                    continue
                 rounds = [a / b for a, b in zip(ours, theirs, strict=True)]
                 ratio = statistics.median(ours) / statistics.median(theirs)
-                line = f"{line:52}{ratio:6.2f}   {min(rounds):.2f} to {max(rounds):.2f}"
-            lines.append(line)
+                spread = f"{min(rounds):.2f} to {max(rounds):.2f}"
+                lines.append(f"{name:16}{peer:16}{title:14}{ratio:9.2f}   {spread}")
     return lines
 
 
@@ -98,7 +106,14 @@ def main() -> None:
     parser.add_argument("--extra", type=int, default=64)
     parser.add_argument("--evoformer-blocks", type=int, default=4)
     parser.add_argument("--extra-msa-blocks", type=int, default=1)
-    parser.add_argument("--no-remat", action="store_true")
+    parser.add_argument(
+        "--remat",
+        nargs="+",
+        choices=("all", "cheap", "none"),
+        default=["all"],
+        help="what tffold recomputes; it runs once for each of these, its peers but once",
+    )
+    parser.add_argument("--no-remat", action="store_true", help="nobody recomputes anything")
     parser.add_argument("--steps", type=int, default=10, help="timed steps of each process")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--environments", type=Path, default=ROOT / ".peers")
@@ -116,7 +131,9 @@ def main() -> None:
 
         step = str(ROOT / "benchmarks" / "train_step.py")
         ours = [sys.executable, step, "--batch", str(batch), "--no-templates", "--no-count"]
-        programs = {"tffold": [*ours, *sizes]}
+        policies = ["none"] if options.no_remat else options.remat
+        programs = {f"tffold {p}": [*ours, *sizes, f"model.remat={p}"] for p in policies}
+        own = list(programs)
         if not options.no_deepmind:
             python = deepmind_python(options.environments / "deepmind")
             programs["DeepMind"] = [python, str(HERE / "deepmind_step.py"), str(batch)]
@@ -135,8 +152,7 @@ def main() -> None:
             for name in order:
                 runs[name].append(run_once(programs[name], arguments))
                 print(f"round {turn + 1}: {name} done", file=sys.stderr, flush=True)
-    print(f"{'':12}{'':14}{'median':>9}   {'of rounds':14}{'tffold':>6}   of each round")
-    print("\n".join(table(runs)))
+    print("\n".join(table(runs, own)))
     if options.json:
         options.json.write_text(json.dumps(runs, indent=1) + "\n")
 

@@ -13,6 +13,7 @@ from records.cli import ShowVersion
 from records.errors import InputError
 from tffold import compile_cache, logs
 from tffold.config_file import load_config, packaged
+from tffold.lean_import import import_tensorflow
 
 EXIT_INPUT = 2  # something that the user can mend
 EXIT_NON_FINITE = 3  # loss or gradient stayed non-finite
@@ -36,6 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if importlib.util.find_spec("tensorflow") is None:
             raise InputError(NO_TENSORFLOW)
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # the cache is noisy
+        import_tensorflow()
         from tffold.train.callbacks import NonFiniteError
         from tffold.train.replicas import ReplicasDifferError
         from tffold.train.run import train, validate
