@@ -1,19 +1,20 @@
-"""Batches made by another process, as a pod's host makes them: the same as here."""
+"""Batches made and used by another process, as a pod's host does: the same as here."""
 
+import json
 import os
 import socket
 import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import remote_host
-from pipelines import assert_same
+import tensorflow as tf
 
-from tffold.data import pipeline
+from tffold.train.strategy import Cluster
 
 ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.slow
 
 
 def free_port():
@@ -22,25 +23,33 @@ def free_port():
         return str(one.getsockname()[1])
 
 
-@pytest.mark.slow
-def test_a_remote_host_makes_the_same_batches(shard, tmp_path):
-    port, output = free_port(), tmp_path / "batches.npz"
+def trained_there(folder, *arguments):
+    """What a coordinator prints that trains on a host of its own."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "-1"}
-    command = [sys.executable, remote_host.__file__]
-    with open(tmp_path / "log.txt", "w") as log:
+    command, port = [sys.executable, remote_host.__file__], free_port()
+    with open(folder / "log.txt", "w") as log:
         started = {"stdout": subprocess.PIPE, "stderr": log, "text": True, "env": environment}
         server = subprocess.Popen([*command, "serve", port], **started)
         try:
-            asked = [*command, "coordinate", port, str(shard), str(output), "1", "2"]
+            asked = [*command, "coordinate", port, *map(str, arguments)]
             done = subprocess.run(asked, **started, timeout=300)
         finally:
             server.kill()
             server.wait()
-    assert done.returncode == 0, (tmp_path / "log.txt").read_text()[-3000:]
-    found = np.load(output, allow_pickle=True)  # names of chains are objects
-    config = remote_host.config_for(str(shard), **remote_host.SMALL)
-    here = pipeline.training_dataset(config, num_recycle=1, batch_size=2, seed=0)
-    for step, batch in enumerate(here.take(3)):
-        prefix = f"{step}/"
-        there = {k.removeprefix(prefix): found[k] for k in found if k.startswith(prefix)}
-        assert_same(there, {name: value.numpy() for name, value in batch.items()})
+    assert done.returncode == 0, (folder / "log.txt").read_text()[-3000:]
+    return json.loads(done.stdout)
+
+
+def trained_here(shard, steps, on_corrupt):
+    cluster = Cluster(tf.distribute.get_strategy(), 0, 1, is_one_device=True)
+    return remote_host.trained(cluster, str(shard), steps, on_corrupt)
+
+
+def test_a_remote_host_takes_the_same_batches_and_tells_of_damage(shard, damaged, tmp_path):
+    runs = [(shard, "fail"), (damaged, "skip"), (damaged, "fail")]
+    asked = [word for run in runs for word in run]
+    whole, skipped, failed = found = trained_there(tmp_path, 4, *asked)
+    assert found == [trained_here(shard, 4, on_corrupt) for shard, on_corrupt in runs]
+    assert len(whole["steps"]) == 4 and len(whole["steps"][0]) > 44
+    assert skipped["skipped"] == 1 and len(skipped["steps"]) == 4
+    assert f"{damaged}: " in failed["error"] and "data.on_corrupt=skip" in failed["error"]

@@ -72,7 +72,8 @@ class Probe(keras.callbacks.Callback):
         if not self.count:
             return
         batches = zip(range(self.count), self.feed.batches(0), strict=False)
-        found = [self.model.measure(batch, step) for step, batch in batches]
+        with self.feed.errors():
+            found = [self.model.measure(batch, step) for step, batch in batches]
         means = {name: sum(one[name] for one in found) / len(found) for name in found[0]}
         self.write(self.model.step, {f"{PROBE}{name}": value for name, value in means.items()})
 

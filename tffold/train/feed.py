@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -47,7 +48,7 @@ class Feed:
     def __init__(self, factory: DatasetFactory, cluster: Cluster) -> None:
         self.factory = factory
         self.cluster = cluster
-        self.wait_seconds = 0.0
+        self.wait_seconds: float | None = None
         self._made: tuple[int, tf.data.Dataset] | None = None  # by ``spec``, not yet read
 
     def spec(self, start_step: int) -> dict[str, tf.TensorSpec]:
@@ -58,19 +59,35 @@ class Feed:
         return {name: value for name, value in spec.items() if name != DAMAGED}
 
     def batches(self, start_step: int) -> Iterator[object]:
-        """Batches from ``start_step`` on; ``wait_seconds`` holds the last one's waiting time."""
+        """Batches from ``start_step`` on; ``wait_seconds`` holds the last one's waiting time.
+
+        Where hosts are other processes, what comes for each step is the data set's iterator, and
+        the step takes its batch from it there: being told of every tensor of a batch would cost
+        this process some milliseconds. How long a step waits is not known there
+        (``wait_seconds`` is None); for what goes wrong there is ``errors``.
+        """
         made, self._made = self._made, None
         ready = made is not None and made[0] == start_step
         iterator = iter(made[1] if ready else self._distributed(start_step))
+        while self.cluster.is_remote:
+            yield iterator
         while True:
             start = time.perf_counter()
-            batch = next_element(iterator, check_shards=lambda: self.factory.check_shards())
-            damaged = batch.pop(DAMAGED, None)
-            if damaged is not None:
-                parts = self.cluster.from_replicas(damaged)
-                self.factory.report(np.concatenate([np.ravel(part) for part in parts]))
+            with self.errors():
+                batch = next(iterator)
+            self.report(batch.pop(DAMAGED, None))
             self.wait_seconds = time.perf_counter() - start
             yield batch
+
+    def report(self, damaged: object) -> None:
+        """Tells of the records that a batch passed over: what the replicas have of them."""
+        if damaged is not None:
+            parts = self.cluster.from_replicas(damaged)
+            self.factory.report(np.concatenate([np.ravel(part) for part in parts]))
+
+    def errors(self) -> contextlib.AbstractContextManager[None]:
+        """``input_errors`` of these data."""
+        return input_errors(lambda: self.factory.check_shards())
 
     def chains(self, step: int) -> list[str]:
         """The chains in the global batch of one step, in order."""
@@ -108,18 +125,25 @@ class Feed:
         return dataset.prefetch(replicas)
 
 
-def next_element(
-    iterator: Iterator, *default: object, check_shards: Callable[[], None] = lambda: None
-) -> object:
-    """``next``; an ``InputError`` raised inside the data set comes out as one.
+@contextlib.contextmanager
+def input_errors(check_shards: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """An ``InputError`` raised inside a data set comes out of this block as one.
 
     ``check_shards`` is called first, to raise another where a replaced shard would be why.
     """
     try:
-        return next(iterator, *default)
+        yield
     except tf.errors.OpError as error:
         found = re.search(r"(?:InputError|CorruptRecordError): (.*)", error.message)
         if found is None:
             raise
         check_shards()
         raise InputError(found.group(1)) from None
+
+
+def next_element(
+    iterator: Iterator, *default: object, check_shards: Callable[[], None] = lambda: None
+) -> object:
+    """``next`` with ``input_errors``."""
+    with input_errors(check_shards):
+        return next(iterator, *default)

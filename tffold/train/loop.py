@@ -46,15 +46,18 @@ def fit(
             watchers.on_train_batch_begin(step)
             start = time.perf_counter()
             batch = next(batches)
-            logs = trainer.run_step(batch, stop=trainer.stop_training)
+            with feed.errors():
+                logs = trainer.run_step(batch, stop=trainer.stop_training)
+            feed.report(trainer.damaged)
             seconds = time.perf_counter() - start
             asked = logs.pop(STOP) > 0
             logs |= {
                 SECONDS: seconds,
-                WAIT: feed.wait_seconds,
                 "perf/samples_per_second": train.batch_size / seconds,
                 "perf/residues_per_second": train.batch_size * config.data.crop_size / seconds,
             }
+            if feed.wait_seconds is not None:
+                logs[WAIT] = feed.wait_seconds
             watchers.on_train_batch_end(step, logs)
             step += 1
             if trainer.step != step:  # it was set back

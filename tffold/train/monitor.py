@@ -144,7 +144,7 @@ def progress_line(step: int, steps: int, scalars: dict[str, float]) -> str:
     if LDDT in scalars:
         parts.append(f"lDDT-Cα {scalars[LDDT]:.3f}")
     parts.append(f"{scalars[SECONDS]:.2f} s/step")
-    if scalars[WAIT] > 0.1 * scalars[SECONDS]:
+    if scalars.get(WAIT, 0.0) > 0.1 * scalars[SECONDS]:
         parts.append(f"{scalars[WAIT]:.2f} s waiting for data")
     return "  ".join(parts)
 

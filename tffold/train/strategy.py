@@ -27,13 +27,15 @@ class Cluster:
 
     ``strategy`` runs a function on every replica; ``process`` is this process's number, the
     chief's being 0, and ``num_processes`` how many there are. ``is_one_device``: there is but one
-    replica, whose batches are plain tensors.
+    replica, whose batches are plain tensors. ``is_remote``: the hosts are other processes, which
+    this one directs; a step then asks for its batch there (see ``Feed.batches``).
     """
 
     strategy: tf.distribute.Strategy
     process: int
     num_processes: int
     is_one_device: bool = False
+    is_remote: bool = False
 
     @property
     def is_chief(self) -> bool:
@@ -173,7 +175,7 @@ def _tpu(config: TrainConfig) -> Cluster:
     tf.config.experimental_connect_to_cluster(resolver)
     tf.tpu.experimental.initialize_tpu_system(resolver)
     # However many machines the TPU has, one process directs them.
-    return Cluster(tf.distribute.TPUStrategy(resolver), 0, 1)
+    return Cluster(tf.distribute.TPUStrategy(resolver), 0, 1, is_remote=config.tpu != "local")
 
 
 _CLUSTERS: dict[str, Callable[[TrainConfig], Cluster]] = {

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from tffold.config import Config
 from tffold.train.apart import returning_memory
+from tffold.train.feed import DAMAGED
 from tffold.train.optimizer import TrainState
 from tffold.train.step import BAD_EXAMPLES, Batch, LossFunction, MetricFunction, TrainingStep
 from tffold.train.strategy import Cluster, sum_over_replicas, write_variables
@@ -70,12 +71,10 @@ class AlphaFoldTrainer(keras.Model):
         # The update is memory traffic only: as hundreds of XLA kernels, one for each array, it
         # would take long to compile and run no faster. (A TPU compiles it too.)
         self._update = tf.function(self.training_step.update, autograph=False)
-        self._distributed_measure = tf.function(
-            lambda *arguments: self._first(cluster.strategy.run(self._measure_step, arguments)),
-            autograph=False,
-        )
+        self._distributed_measure = tf.function(self._distributed_measure_step, autograph=False)
         self._distributed = tf.function(self._distributed_step, autograph=False)
         self._started = False
+        self.damaged: object = None
 
     def call(self, batch: Batch, **kwargs: object) -> object:
         """The network's own forward pass."""
@@ -145,8 +144,15 @@ class AlphaFoldTrainer(keras.Model):
         """What the first of this process's replicas returned; all returned the same."""
         return self.cluster.from_replicas(logs)[0]
 
-    def _distributed_step(self, batch: Batch, stop: tf.Tensor) -> dict[str, tf.Tensor]:
-        return self._first(self.cluster.strategy.run(self.train_step, (batch, stop)))
+    def _distributed_step(self, batch: Batch | Iterator, stop: tf.Tensor) -> dict[str, object]:
+        batch, damaged = _taken(batch)
+        return self._first(self.cluster.strategy.run(self.train_step, (batch, stop))) | damaged
+
+    def _distributed_measure_step(
+        self, batch: Batch | Iterator, step: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        batch, _ = _taken(batch)
+        return self._first(self.cluster.strategy.run(self._measure_step, (batch, step)))
 
     def _run_compiled(
         self, function: Callable[..., dict[str, tf.Tensor]], *arguments: object
@@ -162,7 +168,7 @@ class AlphaFoldTrainer(keras.Model):
         self._started = True
         return logs
 
-    def measure(self, batch: Batch, step: int) -> dict[str, float]:
+    def measure(self, batch: Batch | Iterator, step: int) -> dict[str, float]:
         """Losses and metrics of the training batch of ``step`` under the averaged weights.
 
         Exactly what training computes, dropout included, so it needs no other compilation.
@@ -170,14 +176,18 @@ class AlphaFoldTrainer(keras.Model):
         logs = self._run_compiled(self._distributed_measure, batch, tf.constant(step))
         return {name: float(value) for name, value in logs.items()}
 
-    def run_step(self, batch: Batch, stop: bool = False) -> dict[str, float]:
+    def run_step(self, batch: Batch | Iterator, stop: bool = False) -> dict[str, float]:
         """One step on all replicas; waits for it and returns its scalars.
+
+        ``batch`` is what ``Feed`` gives: a batch for each replica, or the iterator that has it. In
+        the second case ``self.damaged`` holds the damaged records of the batch, if any is told of.
 
         ``stop`` says that this process was asked to stop; ``stop`` in the result, that any was,
         so that all stop after the same step. ``bad_examples`` is how many examples' loss or
         gradient was not finite; which, stands in ``self.bad_examples``.
         """
         logs = self._run_compiled(self._distributed, batch, tf.constant(stop, tf.float32))
+        self.damaged = logs.pop(DAMAGED, None)
         bad = logs.pop(BAD_EXAMPLES).numpy()
         self.bad_examples = np.flatnonzero(bad).tolist()
         return {name: float(value) for name, value in logs.items()} | {
@@ -220,3 +230,11 @@ class AlphaFoldTrainer(keras.Model):
                 yield field, value
         for variable in self.training_step.frozen:
             yield f"{FROZEN}/{variable.path}", variable
+
+
+def _taken(batch: Batch | Iterator) -> tuple[Batch, dict[str, object]]:
+    """The batch, which an iterator yields where the step runs; apart, what it says of damage."""
+    if not isinstance(batch, Iterator):
+        return batch, {}
+    batch = dict(next(batch))
+    return batch, {DAMAGED: batch.pop(DAMAGED)} if DAMAGED in batch else {}
