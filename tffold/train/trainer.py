@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterator
 
@@ -74,6 +75,7 @@ class AlphaFoldTrainer(keras.Model):
         self._distributed_measure = tf.function(self._distributed_measure_step, autograph=False)
         self._distributed = tf.function(self._distributed_step, autograph=False)
         self._started = False
+        self._source: Iterator | None = None  # from which the step takes its batches, if it does
         self.damaged: object = None
 
     def call(self, batch: Batch, **kwargs: object) -> object:
@@ -148,6 +150,21 @@ class AlphaFoldTrainer(keras.Model):
         batch, damaged = _taken(batch)
         return self._first(self.cluster.strategy.run(self.train_step, (batch, stop))) | damaged
 
+    def _step_on(self, batch: Batch | Iterator) -> Callable[[tf.Tensor], dict[str, object]]:
+        """The step as a function of ``stop`` alone.
+
+        It holds an iterator itself: were it an argument, all that TensorFlow knows of its tensors
+        would be compared in every call, which takes as long as all else.
+        """
+        if not isinstance(batch, Iterator):
+            return functools.partial(self._distributed, batch)
+        if self._source is not batch:
+            self._source = batch
+            self._from_source = tf.function(
+                functools.partial(self._distributed_step, batch), autograph=False
+            )
+        return self._from_source
+
     def _distributed_measure_step(
         self, batch: Batch | Iterator, step: tf.Tensor
     ) -> dict[str, tf.Tensor]:
@@ -186,7 +203,7 @@ class AlphaFoldTrainer(keras.Model):
         so that all stop after the same step. ``bad_examples`` is how many examples' loss or
         gradient was not finite; which, stands in ``self.bad_examples``.
         """
-        logs = self._run_compiled(self._distributed, batch, tf.constant(stop, tf.float32))
+        logs = self._run_compiled(self._step_on(batch), tf.constant(stop, tf.float32))
         self.damaged = logs.pop(DAMAGED, None)
         bad = logs.pop(BAD_EXAMPLES).numpy()
         self.bad_examples = np.flatnonzero(bad).tolist()
