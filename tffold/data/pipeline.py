@@ -63,8 +63,13 @@ def _batched(
     dataset: tf.data.Dataset, size: int, *, drop_remainder: bool = True
 ) -> tf.data.Dataset:
     if size == 1:  # spares a copy of the whole example
-        return dataset.map(lambda example: tf.nest.map_structure(lambda x: x[None], example))
+        return dataset.map(_batch_of_one)
     return dataset.batch(size, drop_remainder=drop_remainder)
+
+
+@tf.autograph.experimental.do_not_convert
+def _batch_of_one(example: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value[None] for name, value in example.items()}
 
 
 def _finish(dataset: tf.data.Dataset, config: DataConfig) -> tf.data.Dataset:
@@ -148,7 +153,10 @@ class TrainingReader:
         positions = tf.data.Dataset.range(position, _MAX_POSITION)
         dataset = tf.data.Dataset.zip(positions, self.schedule.numbers(position))
         if last - first < size:
-            dataset = dataset.batch(size).map(lambda *x: tuple(y[first:last] for y in x)).unbatch()
+            part = tf.autograph.experimental.do_not_convert(
+                lambda *both: tuple(one[first:last] for one in both)
+            )
+            dataset = dataset.batch(size).map(part).unbatch()
         return dataset
 
     def chosen(self, position: int, batch: tuple[int, int, int]) -> tf.data.Dataset:

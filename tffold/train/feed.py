@@ -109,19 +109,24 @@ class Feed:
     ) -> tf.data.Dataset:
         """One worker's examples, in turn for each of its replicas."""
 
+        @tf.autograph.experimental.do_not_convert  # plain graph code: spares tracing time
         def without_names(element: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
             return {name: value for name, value in element.items() if name != CHAIN_ID}
 
-        def split(value: tf.Tensor) -> tf.Tensor:
+        def part(value: tf.Tensor) -> tf.Tensor:
             # [replicas * b, ...] -> [replicas, b, ...]
             size = value.shape[0]
             return tf.reshape(value, [replicas, size // replicas, *value.shape[1:]])
+
+        @tf.autograph.experimental.do_not_convert
+        def split(element: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+            return {name: part(value) for name, value in element.items()}
 
         dataset = self.factory(
             start_step=start_step, num_shards=num_shards, shard_index=shard_index
         ).map(without_names)
         if replicas > 1:
-            dataset = dataset.map(lambda element: tf.nest.map_structure(split, element)).unbatch()
+            dataset = dataset.map(split).unbatch()
         return dataset.prefetch(replicas)
 
 
