@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import keras
 import tensorflow as tf
@@ -36,28 +36,32 @@ def is_logged(step: int | tf.Tensor, config: TrainConfig) -> bool | tf.Tensor:
     return (step == 1) | (step % config.log_every == 0) | (step >= config.steps)
 
 
+def norm_names(variables: Sequence[keras.Variable]) -> list[str]:
+    """The names of what ``module_norms`` returns."""
+    return [
+        prefix + name for prefix in (GRADIENT, UPDATE) for name in parameters_by_module(variables)
+    ]
+
+
 def module_norms(
     variables: Sequence[keras.Variable],
     step: tf.Tensor,
     gradient: tf.Tensor,
-    before: Sequence[tf.Tensor],
-    after: Sequence[tf.Tensor],
+    changes: Callable[[], Sequence[tf.Tensor]],
     config: TrainConfig,
-) -> dict[str, tf.Tensor]:
-    """L2 norms by name of the mean clipped gradient [p] and of the update, [] each, by module.
+) -> tf.Tensor:
+    """L2 norms of the mean clipped gradient [p] and of the update, by module: [norm_names].
 
-    Zeros, at no cost, unless ``step`` (after the update) ``is_logged``.
+    Zeros, at no cost, unless ``step`` (after the update) ``is_logged``; only then are the
+    parameters' ``changes`` asked for.
     """
-    modules = parameters_by_module(variables)
 
     def norms() -> tf.Tensor:
         def one(indices: list[int], arrays: Sequence[tf.Tensor]) -> tf.Tensor:
             return tf.sqrt(tf.add_n([tf.reduce_sum(tf.square(arrays[i])) for i in indices]))
 
-        gradients = unflatten(gradient, before)
-        changes = [new - old for new, old in zip(after, before, strict=True)]
-        return tf.stack([one(p, x) for x in (gradients, changes) for p in modules.values()])
+        both = unflatten(gradient, variables), changes()
+        return tf.stack([one(p, x) for x in both for p in parameters_by_module(variables).values()])
 
-    names = [prefix + module for prefix in (GRADIENT, UPDATE) for module in modules]
-    values = tf.cond(is_logged(step, config), norms, lambda: tf.zeros([len(names)]))
-    return dict(zip(names, tf.unstack(values), strict=True))
+    zeros = tf.zeros([len(norm_names(variables))])
+    return tf.cond(is_logged(step, config), norms, lambda: zeros)

@@ -1,4 +1,4 @@
-"""Adam with averaged weights as a pure function of tensors (supplement 1.11.3, 1.11.7).
+"""Adam with averaged weights (supplement 1.11.3, 1.11.7): a pure function, and one in place.
 
 Keras' own Adam is not used: it adds epsilon to the root of the *uncorrected* second moment.
 Gradients here are tiny (each example's is clipped to norm 0.1 over 93 million parameters), so
@@ -8,7 +8,7 @@ for the first thousand steps that would be another optimizer.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -53,6 +53,55 @@ def clip_by_global_norm(gradient: tf.Tensor, clip_norm: float) -> tuple[tf.Tenso
     return gradient * (clip_norm / tf.maximum(norm, clip_norm)), norm
 
 
+class Adam:
+    """One step of Adam (Kingma & Ba 2015, Algorithm 1) and of the weight average, in its parts.
+
+    Args:
+      updates: [] int32 updates made before.
+      rate: [] learning rate.
+      config: betas, epsilon and the average's decay.
+      rate_scales: by what each array's rate is multiplied; empty: by 1.
+    """
+
+    def __init__(
+        self,
+        updates: tf.Tensor,
+        rate: tf.Tensor,
+        config: TrainConfig,
+        rate_scales: Sequence[float] = (),
+    ) -> None:
+        self.beta_1, self.beta_2 = config.adam_beta_1, config.adam_beta_2
+        self.ema_decay = config.ema_decay
+        self.rate_scales = rate_scales
+        count = tf.cast(updates + 1, tf.float32)
+        # 1 - beta**count without cancellation.
+        correction_1 = -tf.math.expm1(count * math.log(self.beta_1)) if self.beta_1 else 1.0
+        correction_2 = -tf.math.expm1(count * math.log(self.beta_2)) if self.beta_2 else 1.0
+        # The corrections are moved from the arrays to two scalars:
+        #   m / c1 / (sqrt(v / c2) + eps) = sqrt(c2) / c1 * m / (sqrt(v) + sqrt(c2) * eps)
+        root = tf.sqrt(correction_2)
+        self.rate, self.epsilon = rate * root / correction_1, config.adam_epsilon * root
+
+    def first_change(self, first: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
+        """What is added to the first moment [p]."""
+        return (1.0 - self.beta_1) * (gradient - first)
+
+    def second_change(self, second: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
+        """What is added to the second moment [p]."""
+        return (1.0 - self.beta_2) * (tf.square(gradient) - second)
+
+    def ways(self, first: tf.Tensor, second: tf.Tensor, like: Sequence) -> list[tf.Tensor]:
+        """What is taken from each parameter, by the moments after the step."""
+        found = unflatten(self.rate * first / (tf.sqrt(second) + self.epsilon), like)
+        if any(scale != 1.0 for scale in self.rate_scales):
+            found = [way * scale for way, scale in zip(found, self.rate_scales, strict=True)]
+        return found
+
+    def average_change(self, average: tf.Tensor, value: tf.Tensor) -> tf.Tensor:
+        """What is added to a parameter's average, by its value after the step."""
+        return (1.0 - self.ema_decay) * (value - average)
+
+
 def adam_update(
     state: TrainState,
     gradient: tf.Tensor,
@@ -61,39 +110,27 @@ def adam_update(
     config: TrainConfig,
     rate_scales: Sequence[float] = (),
 ) -> TrainState:
-    """One step of Adam (Kingma & Ba 2015, Algorithm 1) and of the weight average.
+    """One step of ``Adam`` as a pure function.
 
     Args:
       state: before the step.
       gradient: [p], of all trained parameters.
       rate: [] learning rate.
       apply: [] bool; False keeps everything but ``step`` as it was.
-      config: betas, epsilon and the average's decay.
-      rate_scales: by what each array's rate is multiplied; empty: by 1.
+      config, rate_scales: see ``Adam``.
 
     Returns:
       The state after the step.
     """
-    beta_1, beta_2 = config.adam_beta_1, config.adam_beta_2
-    count = tf.cast(state.updates + 1, tf.float32)
-    # 1 - beta**count without cancellation.
-    correction_1 = -tf.math.expm1(count * math.log(beta_1)) if beta_1 else tf.ones([])
-    correction_2 = -tf.math.expm1(count * math.log(beta_2)) if beta_2 else tf.ones([])
-    # The corrections are moved from the arrays to two scalars:
-    #   m / c1 / (sqrt(v / c2) + eps) = sqrt(c2) / c1 * m / (sqrt(v) + sqrt(c2) * eps)
-    root = tf.sqrt(correction_2)
-    rate, epsilon = rate * root / correction_1, config.adam_epsilon * root
+    adam = Adam(state.updates, rate, config, rate_scales)
 
     def updated() -> tuple[list, tf.Tensor, tf.Tensor, list]:
-        first, second = state.first_moment, state.second_moment
-        first = first + (1.0 - beta_1) * (gradient - first)
-        second = second + (1.0 - beta_2) * (tf.square(gradient) - second)
-        ways = unflatten(rate * first / (tf.sqrt(second) + epsilon), state.parameters)
-        if any(scale != 1.0 for scale in rate_scales):
-            ways = [way * scale for way, scale in zip(ways, rate_scales, strict=True)]
+        first = state.first_moment + adam.first_change(state.first_moment, gradient)
+        second = state.second_moment + adam.second_change(state.second_moment, gradient)
+        ways = adam.ways(first, second, state.parameters)
         values = [value - way for value, way in zip(state.parameters, ways, strict=True)]
         averages = [
-            average + (1.0 - config.ema_decay) * (value - average)
+            average + adam.average_change(average, value)
             for average, value in zip(state.average, values, strict=True)
         ]
         return values, first, second, averages
@@ -103,3 +140,46 @@ def adam_update(
 
     arrays = tf.cond(apply, updated, kept)
     return TrainState(*arrays, state.step + 1, state.updates + tf.cast(apply, tf.int32))
+
+
+def adam_update_in_place(
+    state: TrainState,
+    gradient: tf.Tensor,
+    rate: tf.Tensor,
+    apply: tf.Tensor,
+    config: TrainConfig,
+    rate_scales: Sequence[float] = (),
+    watch: Callable[[list[tf.Tensor] | None], tf.Tensor] = lambda ways: tf.zeros([0]),
+) -> tf.Tensor:
+    """The same step, bit for bit, on variables that keep their memory.
+
+    The pure function makes all arrays anew beside the old ones, which costs as much memory again
+    and, as the new ones lie elsewhere, leaves holes.
+
+    Args:
+      state: variables; for the rest see ``adam_update``.
+      watch: told what is taken from each parameter (None in a skipped update), while those have
+        their old values.
+
+    Returns:
+      What ``watch`` returned.
+    """
+    adam = Adam(state.updates, rate, config, rate_scales)
+
+    def updated() -> tf.Tensor:
+        first, second = state.first_moment, state.second_moment
+        first.assign_add(adam.first_change(first, gradient))
+        second.assign_add(adam.second_change(second, gradient))
+        ways = adam.ways(first, second, state.parameters)
+        seen = watch(ways)
+        with tf.control_dependencies([seen]):
+            for value, way in zip(state.parameters, ways, strict=True):
+                value.assign_sub(way)
+        for average, value in zip(state.average, state.parameters, strict=True):
+            average.assign_add(adam.average_change(average, value))
+        return seen
+
+    seen = tf.cond(apply, updated, lambda: watch(None))
+    state.step.assign(state.step + 1)
+    state.updates.assign(state.updates + tf.cast(apply, tf.int32))
+    return seen

@@ -17,8 +17,14 @@ import tensorflow as tf
 from tffold.config import Config
 from tffold.model.primitives import fold_key
 from tffold.train import schedule
-from tffold.train.norms import module_norms
-from tffold.train.optimizer import TrainState, adam_update, clip_by_global_norm, flatten
+from tffold.train.norms import module_norms, norm_names
+from tffold.train.optimizer import (
+    TrainState,
+    adam_update,
+    adam_update_in_place,
+    clip_by_global_norm,
+    flatten,
+)
 from tffold.train.selection import frozen_weights, rate_scales
 
 Batch = Mapping[str, tf.Tensor]
@@ -202,24 +208,54 @@ class TrainingStep:
           The state after the step; the scalars' means, the learning rate, ``bad_examples``, and
           the norms by module.
         """
-        size = self.config.train.batch_size
-        rate = schedule.learning_rate((state.step + 1) * size, self.config.train)
-        bad = sums[BAD_EXAMPLES]
-        apply = tf.reduce_sum(bad) == 0.0
-        gradient = gradient_sum / float(size)
-        after = adam_update(state, gradient, rate, apply, self.config.train, self.rate_scales)
-        logs = {name: value / float(size) for name, value in sums.items()}
-        logs[BAD_EXAMPLES] = bad
-        logs["optim/learning_rate"] = rate
-        logs |= module_norms(
-            self.trained,
-            after.step,
-            gradient,
-            state.parameters,
-            after.parameters,
-            self.config.train,
+        config = self.config.train
+        gradient, rate, apply = self._mean(state.step, gradient_sum, sums)
+        after = adam_update(state, gradient, rate, apply, config, self.rate_scales)
+
+        def changes() -> list[tf.Tensor]:
+            pairs = zip(after.parameters, state.parameters, strict=True)
+            return [new - old for new, old in pairs]
+
+        norms = module_norms(self.trained, after.step, gradient, changes, config)
+        return after, self._logs(sums, rate, norms)
+
+    def update_in_place(
+        self, state: TrainState, gradient_sum: tf.Tensor, sums: Mapping[str, tf.Tensor]
+    ) -> dict[str, tf.Tensor]:
+        """The same of variables, which keep their memory; returns the scalars."""
+        config = self.config.train
+        gradient, rate, apply = self._mean(state.step, gradient_sum, sums)
+
+        def norms(ways: list[tf.Tensor] | None) -> tf.Tensor:
+            def changes() -> list[tf.Tensor]:
+                if ways is None:
+                    return [tf.zeros([])] * len(self.trained)
+                pairs = zip(state.parameters, ways, strict=True)
+                return [(old - way) - old for old, way in pairs]
+
+            return module_norms(self.trained, state.step + 1, gradient, changes, config)
+
+        found = adam_update_in_place(
+            state, gradient, rate, apply, config, self.rate_scales, watch=norms
         )
-        return after, logs
+        return self._logs(sums, rate, found)
+
+    def _mean(
+        self, step: tf.Tensor, gradient_sum: tf.Tensor, sums: Mapping[str, tf.Tensor]
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """The mean gradient, its learning rate, and whether it is to be applied."""
+        size = self.config.train.batch_size
+        rate = schedule.learning_rate((step + 1) * size, self.config.train)
+        return gradient_sum / float(size), rate, tf.reduce_sum(sums[BAD_EXAMPLES]) == 0.0
+
+    def _logs(
+        self, sums: Mapping[str, tf.Tensor], rate: tf.Tensor, norms: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        size = self.config.train.batch_size
+        logs = {name: value / float(size) for name, value in sums.items()}
+        logs[BAD_EXAMPLES] = sums[BAD_EXAMPLES]
+        logs["optim/learning_rate"] = rate
+        return logs | dict(zip(norm_names(self.trained), tf.unstack(norms), strict=True))
 
     def pure(
         self, state: TrainState, batch: Batch, frozen: Sequence[tf.Tensor] = ()

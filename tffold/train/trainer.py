@@ -72,6 +72,8 @@ class AlphaFoldTrainer(keras.Model):
         # The update is memory traffic only: as hundreds of XLA kernels, one for each array, it
         # would take long to compile and run no faster. (A TPU compiles it too.)
         self._update = tf.function(self.training_step.update, autograph=False)
+        # Where there is no other copy of them, variables keep their memory.
+        self._update_in_place = tf.function(self._update_variables, autograph=False)
         self._distributed_measure = tf.function(self._distributed_measure_step, autograph=False)
         self._distributed = tf.function(self._distributed_step, autograph=False)
         self._started = False
@@ -112,9 +114,18 @@ class AlphaFoldTrainer(keras.Model):
         more = {STOP: tf.identity(stop)}  # a copy on this replica
         sums, gradients = self._summed(state.parameters, batch, state.step, more)
         stop = sums.pop(STOP)
-        after, logs = self._update(state, gradients, sums)
-        write_variables(tf.nest.flatten(self.state_variables), tf.nest.flatten(after))
+        if self.cluster.is_one_device:
+            logs = self._update_in_place(gradients, sums)
+        else:
+            after, logs = self._update(state, gradients, sums)
+            write_variables(tf.nest.flatten(self.state_variables), tf.nest.flatten(after))
         return logs | {STOP: stop}
+
+    def _update_variables(
+        self, gradients: tf.Tensor, sums: dict[str, tf.Tensor]
+    ) -> dict[str, tf.Tensor]:
+        variables = tf.nest.map_structure(lambda variable: variable.value, self.state_variables)
+        return self.training_step.update_in_place(variables, gradients, sums)
 
     def _summed(
         self, parameters: list, batch: Batch, step: tf.Tensor, more: dict | None = None
