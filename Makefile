@@ -3,12 +3,14 @@
 # make learning: from two Debian packages to a model that has learnt from thousands of chains; hours.
 # make bench BASE=COMMIT: this tree's training step against that of another commit.
 # Tests run two files at a time (make test JOBS=1 where memory is short), and in two halves: what XLA
-# compiled stays in a process until its end.
+# compiled stays in a process until its end. Files begin in the order of tests/conftest.py: xdist's
+# own, by the number of tests, would leave the longest for the end.
 # An environment that exists already can be named: make test VENV=/path/to/venv
 PYTHON ?= python3
 VENV ?= .venv
 JOBS ?= 2
 FIRST_HALF := tests/model tests/losses tests/test_golden.py
+TESTS := pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 BIN := $(VENV)/bin
 DEMO := demo_output
 COMPLEXES := complexes_output
@@ -28,8 +30,8 @@ learning: $(VENV)/.installed-cpu
 	$(BIN)/python -m examples.learning.run --output $(LEARNING)
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(FIRST_HALF)
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(addprefix --ignore=,$(FIRST_HALF))
+	$(BIN)/python -m $(TESTS) $(FIRST_HALF)
+	$(BIN)/python -m $(TESTS) $(addprefix --ignore=,$(FIRST_HALF))
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

@@ -250,6 +250,8 @@ def run(folder: Path, text: str) -> None:
         "TF_XLA_FLAGS": f"--tf_xla_persistent_cache_directory={cache}",
         "CUDA_VISIBLE_DEVICES": "-1",
         "TF_CPP_MIN_LOG_LEVEL": "3",
+        # Nothing here is about speed, so XLA may leave its own optimisation out.
+        "XLA_FLAGS": "--xla_backend_optimization_level=0",
     }
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", text], cwd=folder, env=environment, text=True,
