@@ -26,7 +26,7 @@ INTERVAL = 0.1  # seconds
 def settings(options: argparse.Namespace) -> list[str]:
     """Configuration and overrides."""
     if options.demo:
-        return ["demo", "validation.every=0", "train.probe_steps=0"]
+        return ["demo", "data.validation=[]", "train.probe_steps=0"]
     overrides = {
         "model.evoformer.num_block": options.evoformer_blocks,
         "model.extra_msa_stack.num_block": options.extra_msa_blocks,
