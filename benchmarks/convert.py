@@ -33,7 +33,6 @@ from records.msa import stockholm_to_a3m
 
 DEMO = Path(__file__).parents[1] / "examples" / "demo"
 CHAINS = ("1a7g_E", "1a8o_A", "1gbt_A", "1lcd_A", "1pzp_A", "1ubq_A", "2ofg_X", "4cup_A", "4zhl_U")
-OPENFOLD = {"mmCIF, 247 residues": "60-120", "a3m, 100 rows": "10", "a3m, 4800 rows": "140"}
 
 
 def best_of(function, repeats: int = 5) -> float:
@@ -85,7 +84,7 @@ def biopython_a3m(a3m: bytes) -> list[tuple[str, list[int]]]:
 
 
 def parsers() -> float:
-    """One chain of about 200 residues, against Biopython and OpenFold's figures.
+    """One chain of about 200 residues, against Biopython.
 
     Returns the milliseconds for its mmCIF.
     """
@@ -117,12 +116,10 @@ def parsers() -> float:
             best_of(lambda: AlignIO.read(io.StringIO(stockholm.decode()), "stockholm"), 3),
         )
     )
-    print(f"{'parsing, CPU ms':24}{'records':>10}{'Biopython':>12}{'ratio':>8}{'OpenFold*':>12}")
+    print(f"{'parsing, CPU ms':24}{'records':>10}{'Biopython':>12}{'ratio':>8}")
     for name, ours, theirs in rows:
-        print(
-            f"{name:24}{ours:10.2f}{theirs:12.1f}{theirs / ours:8.0f}{OPENFOLD.get(name, '-'):>12}"
-        )
-    print("* as reported for chains of 200 residues, on another machine; not measured here\n")
+        print(f"{name:24}{ours:10.2f}{theirs:12.1f}{theirs / ours:8.0f}")
+    print()
     return rows[0][1]
 
 

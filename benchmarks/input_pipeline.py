@@ -10,9 +10,7 @@ Initial-training size: crop 256, 124 + 4 rows, 1024 extra rows, four passes, one
 example per batch.  Measured on the bundled chains and on generated ones, each in
 a process of its own that is tied to so many cores.  Processor time, the least of
 all rounds, holds on a busy machine, too; examples a second do not.  An older revision
-reads shards that it wrote itself.  OpenFold's loader needs 0.25 to 0.6 s per example
-and core for a 200-residue chain with 300 to 4,800 rows, its input already parsed; the
-ratios are to that.
+reads shards that it wrote itself.
 """
 
 from __future__ import annotations
@@ -34,7 +32,6 @@ import numpy as np
 ROOT = Path(__file__).parents[1]
 DEMO = ROOT / "examples" / "demo"
 GENERATED = ((200, 300), (200, 1500), (200, 4800), (400, 5000), (400, 30000))
-OPENFOLD = {(200, 300): 0.25, (200, 4800): 0.6}  # seconds per example and core
 NUM_RECYCLE = 3
 _WARM = 12  # examples before the clock runs: what few and what many rows need is compiled then
 
@@ -288,12 +285,6 @@ def report(name: str, result: dict[str, Any], cores: int) -> list[str]:
         f"example; a batch is {result['batch_mib']:.0f}); {result['made']:.1f} s of processor "
         "time to make the data set and its first batch"
     ]
-    for (num_res, num_msa), seconds in OPENFOLD.items():
-        if name.startswith(f"{num_res} residues, {num_msa} rows"):
-            ratio = seconds / result["processor"]
-            lines.append(
-                f"    {ratio:.1f} times as fast as OpenFold's loader ({seconds} s), processor time"
-            )
     for stage, seconds in result.get("stages", {}).items():
         share = 100 * seconds / sum(v for k, v in result["stages"].items() if k[0] != "(")
         text = f"{share:5.1f} %" if stage[0] != "(" else ""

@@ -381,7 +381,8 @@ def test_training_curve(case):
 
     The path is chaotic: moving every parameter by 1e-7 of itself, which is rounding, changes the
     loss by up to 1.4e-3 within ten steps and 6e-3 within twenty, and a parameter's whole way by
-    1.2 % in the median. So the first nine losses are held to 1e-3 (measured: 4.3e-4), the rest
+    1.2 % in the median; so does another kind of processor. So the first five losses are held to
+    1e-3 (measured on two kinds: 5.3e-4), the next four to 3e-3 (4.3e-4 and 1.35e-3), the rest
     (1.0e-2) and the ways (1.4 % in the median, 3.5 % at most) near that band. On the file before
     this one epsilon beside the uncorrected root missed the second loss by 3e-2 and the ways by
     40 %, no clipping the second loss by 3e-3.
@@ -409,7 +410,8 @@ def test_training_curve(case):
         norms.append(float(scalars["optim/gradient_norm"]))
         parts.append({name: float(scalars[f"loss/{name}/loss"]) for name in curve["parts"][0]})
         state = update(state, gradient)
-    np.testing.assert_allclose(totals[:9], curve["total_loss"][:9], rtol=1e-3)
+    np.testing.assert_allclose(totals[:5], curve["total_loss"][:5], rtol=1e-3)
+    np.testing.assert_allclose(totals[:9], curve["total_loss"][:9], rtol=3e-3)
     np.testing.assert_allclose(totals, curve["total_loss"], rtol=3e-2)
     np.testing.assert_allclose(norms[:4], curve["grad_global_norm"][:4], rtol=2e-3)
     for got, want in zip(parts[:3], curve["parts"][:3], strict=True):

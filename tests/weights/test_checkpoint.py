@@ -190,6 +190,23 @@ def test_a_full_disk_leaves_the_last_good_one(tmp_path, monkeypatch):
     assert checkpoint.load_latest(tmp_path).step == 1
 
 
+def test_bytes_are_told_when_they_are_written_and_not_before():
+    """By what was told the time is reckoned that the rest takes."""
+    done = []
+
+    class File:
+        def write(self, data):
+            done.append("written" if len(data) < 9 else "full")
+            if len(data) >= 9:
+                raise OSError(errno.ENOSPC, "full")
+
+    heard = checkpoint._Heard(File(), lambda count: done.append(count))
+    heard.write(b"four")
+    with pytest.raises(OSError):
+        heard.write(b"more than it holds")
+    assert done == ["written", 4, "full"]
+
+
 def test_what_a_killed_save_left_is_no_checkpoint_and_goes(tmp_path):
     left = tmp_path / ".step-00000009.4242.partial"
     left.mkdir()
