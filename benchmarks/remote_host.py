@@ -2,9 +2,9 @@
 
     python benchmarks/remote_host.py            # a minute or two
 
-A second TensorFlow process takes the host's place. Each call is waited for, and all kinds of them
-come at the same pace, in turn: a process that wakes up seldom pays more for the same. Printed is
-the median over rounds of this process's processor time for a call.
+The tests' second TensorFlow process takes the host's place. Each call is waited for, and all kinds
+of them come at the same pace, in turn: a process that wakes up seldom pays more for the same.
+Printed is the median over rounds of this process's processor time for a call.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-HOST = "/job:worker/replica:0/task:0/device:CPU:0"
 KINDS = {
     "none": "a step without a batch",
     "inside": "a step that takes its batch there",
@@ -31,35 +30,20 @@ KINDS = {
 }
 
 
-def serve(port: str) -> None:
-    """The host: serves until it is killed."""
-    import tensorflow as tf
-
-    cluster = tf.train.ClusterSpec({"worker": [f"localhost:{port}"]})
-    tf.distribute.Server(cluster, job_name="worker", task_index=0).join()
-
-
 def calls(port: str, shard: Path) -> dict[str, Callable[[], Any]]:
     """By kind: a function that takes one step on the host and returns its result there."""
     import tensorflow as tf
 
-    from tffold.config import Config, DataConfig, FilterConfig
+    from tests.support.remote_host import config_for, remote_cluster
+    from tffold.config import Config
     from tffold.train.feed import Feed
-    from tffold.train.strategy import Cluster
     from tffold.train.task import TrainingData
 
-    tf.config.experimental_connect_to_host(f"localhost:{port}", job_name="worker")
-    strategy = tf.distribute.OneDeviceStrategy(HOST)
-    cluster = Cluster(strategy, 0, 1, is_remote=True)
-    config = Config()
+    cluster = remote_cluster(port)
+    strategy = cluster.strategy
+    data = config_for(str(shard), crop_size=16, max_msa_clusters=8, max_extra_msa=8)
+    config = Config(data=data)
     config.train.batch_size, config.model.num_recycle = 1, 1
-    config.data = DataConfig(
-        train=[str(shard)],
-        train_filter=FilterConfig(sample_by_length=False, sample_by_cluster=False),
-        crop_size=16,
-        max_msa_clusters=8,
-        max_extra_msa=8,
-    )
     with strategy.scope():
         value = tf.Variable(tf.ones([8]))
 
@@ -96,12 +80,9 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=50, help="of each kind and round")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--pace", type=float, default=0.1, help="seconds from call to call")
-    parser.add_argument("--serve", help=argparse.SUPPRESS)
     options = parser.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
-    if options.serve:
-        serve(options.serve)
     sys.path.insert(0, str(ROOT))
     from input_pipeline import generated_chain
 
@@ -114,7 +95,11 @@ def main() -> None:
         shard, chain = Path(folder) / "some.tfrecord", generated_chain(40, 60)
         with shards.ShardWriter(shard) as writer:
             writer.write(chain["chain_id"], example.encode(chain), example.index_entry(chain))
-        server = subprocess.Popen([sys.executable, __file__, "--serve", port])
+        host = ROOT / "tests" / "support" / "remote_host.py"
+        server = subprocess.Popen(
+            [sys.executable, str(host), "serve", port],
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+        )
         try:
             kinds = calls(port, shard)
             for call in kinds.values():
