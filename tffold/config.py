@@ -16,7 +16,7 @@ from typing import Any
 
 STRATEGIES = ("single", "mirrored", "multi_worker", "tpu")
 RANKINGS = ("plddt", "ptm", "iptm+ptm")
-REMAT = ("none", "cheap", "all")
+REMAT = ("none", "cheap", "all", "nested")
 
 
 @dataclass(frozen=True)
@@ -197,7 +197,7 @@ class ModelConfig:
     fuse_projections: bool = False
     slice_mib: int = 32  # MiB of a module's largest intermediate at a time; 0 = all at once
     # What the backward pass recomputes (supplement 1.11.8): nothing; each block but for a few
-    # results that are dear and small; each block.
+    # results that are dear and small; each block; each block, and their inputs by groups.
     remat: str = setting("all", one_of=REMAT)
     bfloat16: bool = False  # trunk in bfloat16, variables and structure module in float32
 

@@ -43,6 +43,12 @@ class TestLoopedStack(LayerTests):
         return pair
 
 
+class TestNestedStack(TestLoopedStack):
+    """Three blocks are three groups of one; the last test has two of two."""
+
+    remat = "nested"
+
+
 class TestUnrolledStack(TestLoopedStack):
     remat = "none"
 
@@ -74,7 +80,7 @@ def test_what_is_kept_changes_no_gradient(outer_product_first):
             config, 8, 12, False, "block", outer_product_first=outer_product_first,
             options=Options(zero_init=False),
         )  # fmt: skip
-        stack = BlockStack(block, 2, "stack", Options(remat=remat))
+        stack = BlockStack(block, 4, "stack", Options(remat=remat))
         stack.build()
         weights = [v.value for v in stack.trainable_variables]
         with tf.GradientTape() as tape:
@@ -83,7 +89,7 @@ def test_what_is_kept_changes_no_gradient(outer_product_first):
             total = sum(tf.reduce_sum(tf.square(x)) for x in state)
         found[remat] = tape.gradient(total, [msa, pair, *weights])
     largest = max(np.linalg.norm(gradient) for gradient in found["none"])
-    for remat in ("cheap", "all"):
+    for remat in ("cheap", "all", "nested"):
         for gradient, expected in zip(found[remat], found["none"], strict=True):
             error = np.linalg.norm(gradient - expected)
             assert error <= 1e-4 * np.linalg.norm(expected) + 1e-6 * largest, remat

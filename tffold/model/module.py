@@ -75,7 +75,8 @@ class Options:
     ``zero_init``: layers that end a residual branch or make logits start at zero (supplement
     1.11.4). ``slice_mib``: MiB of a layer's largest intermediate that are made at a time, 0: all
     at once. ``remat``: what the backward pass recomputes of each block (supplement 1.11.8):
-    ``none``, ``cheap``: all but what a block marks with ``keep``, or ``all``.
+    ``none``, ``cheap``: all but what a block marks with ``keep``, ``all``, or ``nested``: all, and
+    the blocks' inputs too but for one of each group of blocks.
     ``fuse_projections``: triangle multiplications keep both edges' weights in one array.
     """
 
