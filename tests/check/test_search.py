@@ -56,7 +56,7 @@ def machine(config, brief, examples):
     if not model.slice_mib:
         return ended(True)
     rate = 10.0 * (2.0 if model.bfloat16 else 1.0) * (1.2 if model.slice_mib == 64 else 1.0)
-    rate *= {"all": 1.0, "cheap": 1.02, "none": 0.8}[model.remat]
+    rate *= {"all": 1.0, "cheap": 1.02, "none": 0.8, "nested": 0.85}[model.remat]
     return answer(rate * (1.1 if examples == 2 else 1.0))
 
 

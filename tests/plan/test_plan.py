@@ -29,9 +29,9 @@ def installed(package: str) -> bool:
 needs_libtpu = pytest.mark.skipif(not installed("jax"), reason="needs the extra [plan]")
 
 
-def tiny(bfloat16: bool = False) -> Config:
+def tiny(**model: object) -> Config:
     return Config(
-        model=tiny_config(dropout=0.1, bfloat16=bfloat16, num_recycle=1),
+        model=tiny_config(dropout=0.1, num_recycle=1, **model),
         data=DataConfig(crop_size=16, max_msa_clusters=8, max_extra_msa=8, max_templates=2),
         train=TrainConfig(batch_size=8),
     )
@@ -147,13 +147,16 @@ def test_a_program_too_large_says_how_large(tmp_path):
 def test_knobs_are_what_is_not_turned_yet():
     config = tiny()
     names = [name for name, _ in report.knobs(config)]
-    assert names[0] == "model.bfloat16=True"
+    assert names[:2] == ["model.remat=nested", "model.bfloat16=True"]
     assert names[-1] == "all of these"
     (together,) = [changed for name, changed in report.knobs(config) if name == "all of these"]
     assert together.model.bfloat16
     assert together.data.crop_size == 8
     assert not config.model.bfloat16  # a plan changes nothing
     assert "model.bfloat16=True" not in [name for name, _ in report.knobs(tiny(bfloat16=True))]
+    for now, first in (("none", "all"), ("cheap", "all"), ("nested", None)):
+        remat = [name for name, _ in report.knobs(tiny(remat=now)) if "remat" in name]
+        assert remat == ([f"model.remat={first}"] if first else []), now
 
 
 def test_a_sum_over_many_cores_sends_the_array_twice():

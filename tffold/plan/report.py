@@ -194,7 +194,8 @@ def knobs(config: Config) -> Iterator[tuple[str, Config]]:
         setattr(getattr(target, section), key, value)
 
     model, data = config.model, config.data
-    changes = [("model.remat", "all")] if model.remat != "all" else []
+    less = {"none": "all", "cheap": "all", "all": "nested"}
+    changes = [("model.remat", less[model.remat])] if model.remat in less else []
     changes += [("model.bfloat16", True)] if not model.bfloat16 else []
     if not model.slice_mib or model.slice_mib > SLICE_MIB:
         changes.append(("model.slice_mib", SLICE_MIB))
