@@ -15,6 +15,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from examples.learning import links, packages, sequences, split, structures
 from records.durable import clear_partials, whole_folder
@@ -29,8 +30,19 @@ STAGES = (
 )  # fmt: skip
 NEEDED_BYTES = 6_000_000_000  # packages 0.6, what is taken out 1.1, MMseqs2's tables 3
 RESOLUTION = 2.0  # Å; the packages tell none, and confidence heads learn only where there is one
-# Crop sizes and the step that each ends at: short crops first, where a step is quick.
-CURRICULUM = ((64, 5000), (96, 100_000))
+
+
+class Part(NamedTuple):
+    """A part of training: until which step, and with which settings."""
+
+    end: int
+    crop: int
+    rate: float
+    recycles: int
+
+
+# Short crops first, where a step is quick; a lower rate where a high one leads no further.
+CURRICULUM = (Part(5000, 64, 1e-3, 0), Part(12_000, 64, 3e-4, 1), Part(100_000, 96, 3e-4, 1))
 
 
 class Run:
@@ -160,7 +172,7 @@ class Run:
 
         Each part of ``CURRICULUM`` goes on with the same run; one that was passed ends at once.
         """
-        last = CURRICULUM[-1][1]
+        last = CURRICULUM[-1].end
         others = []
         for text in self.options.overrides:
             name, _, value = text.partition("=")
@@ -169,13 +181,15 @@ class Run:
             else:
                 others.append(text)
         begin = 0
-        for crop, end in (*CURRICULUM[:-1], (CURRICULUM[-1][0], last)):
+        for part in (*CURRICULUM[:-1], CURRICULUM[-1]._replace(end=last)):
             if begin < last:
                 call(
                     "tffold.cli.fit", CONFIG, "--allow-config-change", *self._data(),
-                    f"data.crop_size={crop}", f"train.steps={min(end, last)}", *others,
+                    f"data.crop_size={part.crop}", f"train.learning_rate={part.rate}",
+                    f"model.num_recycle={part.recycles}", f"validation.num_recycle={part.recycles}",
+                    f"train.steps={min(part.end, last)}", *others,
                 )  # fmt: skip
-            begin = end
+            begin = part.end
 
     def _data(self) -> tuple[str, ...]:
         return (

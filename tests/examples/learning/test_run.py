@@ -132,7 +132,8 @@ def test_training_gets_the_records_and_the_settings(world, tmp_path, monkeypatch
     monkeypatch.setattr(run, "call", lambda module, *words: calls.append((module, words)))
     monkeypatch.setattr(run, "STAGES", ("records", "training", "evaluation", "report"))
     monkeypatch.setattr(packages, "missing_programs", lambda names: [])
-    monkeypatch.setattr(run, "CURRICULUM", ((64, 50), (96, 90)))
+    parts = run.Part(50, 64, 1e-3, 0), run.Part(90, 96, 3e-4, 1)
+    monkeypatch.setattr(run, "CURRICULUM", parts)
     assert run.main([*world, "--until", "report", "train.seed=1"]) == 0
     modules = [module for module, _ in calls]
     assert modules == [
@@ -143,8 +144,13 @@ def test_training_gets_the_records_and_the_settings(world, tmp_path, monkeypatch
     assert fit[0] == run.CONFIG and fit[-1] == "train.seed=1"
     assert f"data.train=[{tmp_path / 'out' / 'records' / 'train'}]" in fit
     assert f"train.run_dir={tmp_path / 'out' / 'run'}" in fit
-    assert [words[-3:-1] for _, words in calls[1:3]] == [
-        ("data.crop_size=64", "train.steps=50"), ("data.crop_size=96", "train.steps=90")
+    assert [words[-6:-1] for _, words in calls[1:3]] == [
+        (
+            f"data.crop_size={part.crop}", f"train.learning_rate={part.rate}",
+            f"model.num_recycle={part.recycles}", f"validation.num_recycle={part.recycles}",
+            f"train.steps={part.end}",
+        )
+        for part in parts
     ]  # fmt: skip
 
     # Fewer steps are fewer parts; the last part ends where it was asked to.
