@@ -77,18 +77,20 @@ def run_once(command: list[str], arguments: list[str]) -> dict[str, float]:
         return json.loads(result.read_text())
 
 
-def table(runs: dict[str, list[dict]], own: list[str]) -> list[str]:
+def table(
+    runs: dict[str, list[dict]], own: list[str], figures: dict[str, str] = FIGURES
+) -> list[str]:
     """Median and spread of each trainer's figures; what each of ``own`` takes of each peer's."""
     lines = [f"{'':16}{'':14}{'median':>9}   of rounds"]
     for name, results in runs.items():
-        for title, key in FIGURES.items():
+        for title, key in figures.items():
             values = [result[key] for result in results]
             spread = f"{min(values):.3g} to {max(values):.3g}"
             lines.append(f"{name:16}{title:14}{statistics.median(values):9.3g}   {spread}")
     lines.append(f"\n{'ratio of':16}{'to':16}{'':14}{'medians':>9}   of each round")
     for peer in [name for name in runs if name not in own]:
         for name in own:
-            for title, key in FIGURES.items():
+            for title, key in figures.items():
                 ours, theirs = ([r[key] for r in runs[x]] for x in (name, peer))
                 if min(theirs) <= 0:  # it compiles nothing
                     continue
