@@ -381,11 +381,13 @@ def test_training_curve(case):
 
     The path is chaotic: moving every parameter by 1e-7 of itself, which is rounding, changes the
     loss by up to 1.4e-3 within ten steps and 6e-3 within twenty, and a parameter's whole way by
-    1.2 % in the median; so does another kind of processor. So the first five losses are held to
-    1e-3 (measured on two kinds: 5.3e-4), the next four to 3e-3 (4.3e-4 and 1.35e-3), the rest
-    (1.0e-2) and the ways (1.4 % in the median, 3.5 % at most) near that band. On the file before
-    this one epsilon beside the uncorrected root missed the second loss by 3e-2 and the ways by
-    40 %, no clipping the second loss by 3e-3.
+    1.2 % in the median; so does another kind of processor, and one thread instead of two. So the
+    first five losses are held to 1e-3 (measured: 5.3e-4), the next four to 3e-3 (4.3e-4 and
+    1.35e-3), the rest (1.0e-2) and the ways (1.4 % in the median, 3.5 % at most) near that band;
+    of the gradient's norms two to 2e-3, two more to 5e-2 (with one thread 2.8e-3 and 3.5e-2), of
+    the parts those of the third step to 5e-3 (2e-3). On the file before this one epsilon beside
+    the uncorrected root missed the second loss by 3e-2 and the ways by 40 %, no clipping the
+    second loss by 3e-3.
     """
     curve = case.curve()
     if curve is None:
@@ -401,7 +403,7 @@ def test_training_curve(case):
 
     @tf.function(autograph=False, jit_compile=True)
     def update(state, gradient):
-        return adam_update(state, gradient, curve["learning_rate"], tf.constant(True), train)
+        return adam_update(state, gradient, curve["learning_rate"], tf.constant(True), train)[0]
 
     totals, parts, norms = [], [], []
     for _ in curve["total_loss"]:
@@ -413,10 +415,11 @@ def test_training_curve(case):
     np.testing.assert_allclose(totals[:5], curve["total_loss"][:5], rtol=1e-3)
     np.testing.assert_allclose(totals[:9], curve["total_loss"][:9], rtol=3e-3)
     np.testing.assert_allclose(totals, curve["total_loss"], rtol=3e-2)
-    np.testing.assert_allclose(norms[:4], curve["grad_global_norm"][:4], rtol=2e-3)
-    for got, want in zip(parts[:3], curve["parts"][:3], strict=True):
+    np.testing.assert_allclose(norms[:2], curve["grad_global_norm"][:2], rtol=2e-3)
+    np.testing.assert_allclose(norms[:4], curve["grad_global_norm"][:4], rtol=5e-2)
+    for got, want, error in zip(parts[:3], curve["parts"][:3], (1e-3, 1e-3, 5e-3), strict=True):
         for name, value in want.items():
-            assert got[name] == pytest.approx(value, rel=1e-3), name
+            assert got[name] == pytest.approx(value, rel=error), name
     errors = []
     expected = case.expected()
     moved = curve["parameter_moved_l2"]

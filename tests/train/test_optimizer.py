@@ -25,7 +25,7 @@ def fresh(values) -> TrainState:
 
 def update(state, gradients, config, rate=0.1, apply=True):
     gradient = flatten([tf.constant(gradient, tf.float32) for gradient in gradients])
-    return adam_update(state, gradient, tf.constant(rate), tf.constant(apply), config)
+    return adam_update(state, gradient, tf.constant(rate), tf.constant(apply), config)[0]
 
 
 def test_epsilon_stands_beside_the_corrected_root():
@@ -78,9 +78,9 @@ def test_in_place_is_the_same_bit_for_bit_and_stays_in_its_place():
     arrays = tf.nest.flatten(tuple(variables[:4]))
     told = []
 
-    def watch(ways):
-        told.append(ways is None)
-        return tf.zeros([]) if ways is None else tf.reduce_sum(tf.square(ways[1]))
+    def watch(way):
+        told.append(way is None)
+        return tf.zeros([]) if way is None else tf.reduce_sum(tf.square(way[900:]))
 
     @tf.function(autograph=False)
     def step(gradient, rate, apply):
@@ -90,7 +90,7 @@ def test_in_place_is_the_same_bit_for_bit_and_stays_in_its_place():
     for number in range(4):
         gradient = tf.constant(rng.normal(size=1600), tf.float32)
         rate, apply = tf.constant(0.1 / (1 + number)), tf.constant(number != 2)
-        after = adam_update(pure, gradient, rate, apply, config, scales)
+        after, _ = adam_update(pure, gradient, rate, apply, config, scales)
         length = step(gradient, rate, apply)
         changes = pure.parameters[1] - after.parameters[1]
         assert float(length) == pytest.approx(float(tf.reduce_sum(changes**2)), rel=1e-4)

@@ -139,7 +139,7 @@ class Reference:
         self._update = tf.function(
             lambda state, gradient: adam_update(
                 state, gradient, LEARNING_RATE, tf.constant(True), self.config.train
-            ),
+            )[0],
             autograph=False,
         )
 

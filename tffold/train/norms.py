@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+import math
+from collections.abc import Sequence
 
 import keras
 import tensorflow as tf
 
 from tffold.config import TrainConfig
-from tffold.train.optimizer import unflatten
 
 GRADIENT, UPDATE = "optim/gradient_norm/", "optim/update_norm/"
 _OUTER = ("alphafold", "alphafold_iteration")
@@ -47,21 +48,32 @@ def module_norms(
     variables: Sequence[keras.Variable],
     step: tf.Tensor,
     gradient: tf.Tensor,
-    changes: Callable[[], Sequence[tf.Tensor]],
+    change: tf.Tensor | None,
     config: TrainConfig,
 ) -> tf.Tensor:
     """L2 norms of the mean clipped gradient [p] and of the update, by module: [norm_names].
 
-    Zeros, at no cost, unless ``step`` (after the update) ``is_logged``; only then are the
-    parameters' ``changes`` asked for.
+    Zeros, at no cost, unless ``step`` (after the update) ``is_logged``; only then is the
+    parameters' ``change`` [p] asked for.
     """
+    modules = list(parameters_by_module(variables))
+    owners = [modules.index(module_of(variable.path)) for variable in variables]
+    sizes = [math.prod(variable.shape) for variable in variables]
+    # Neighbours of one module are one slice: some tens of operations, not some for each array.
+    runs = [
+        (owner, sum(size for _, size in run))
+        for owner, run in itertools.groupby(zip(owners, sizes, strict=True), lambda pair: pair[0])
+    ]
 
     def norms() -> tf.Tensor:
-        def one(indices: list[int], arrays: Sequence[tf.Tensor]) -> tf.Tensor:
-            return tf.sqrt(tf.add_n([tf.reduce_sum(tf.square(arrays[i])) for i in indices]))
+        def by_module(vector: tf.Tensor | None) -> tf.Tensor:
+            if vector is None:
+                return tf.zeros([len(modules)])
+            parts = tf.split(vector, [size for _, size in runs])
+            squares = tf.stack([tf.reduce_sum(tf.square(part)) for part in parts])
+            return tf.math.unsorted_segment_sum(squares, [m for m, _ in runs], len(modules))
 
-        both = unflatten(gradient, variables), changes()
-        return tf.stack([one(p, x) for x in both for p in parameters_by_module(variables).values()])
+        return tf.sqrt(tf.concat([by_module(gradient), by_module(change)], axis=0))
 
-    zeros = tf.zeros([len(norm_names(variables))])
+    zeros = tf.zeros([2 * len(modules)])
     return tf.cond(is_logged(step, config), norms, lambda: zeros)

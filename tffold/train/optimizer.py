@@ -90,16 +90,21 @@ class Adam:
         """What is added to the second moment [p]."""
         return (1.0 - self.beta_2) * (tf.square(gradient) - second)
 
-    def ways(self, first: tf.Tensor, second: tf.Tensor, like: Sequence) -> list[tf.Tensor]:
-        """What is taken from each parameter, by the moments after the step."""
-        found = unflatten(self.rate * first / (tf.sqrt(second) + self.epsilon), like)
-        if any(scale != 1.0 for scale in self.rate_scales):
-            found = [way * scale for way, scale in zip(found, self.rate_scales, strict=True)]
-        return found
+    def way(self, first: tf.Tensor, second: tf.Tensor, like: Sequence) -> tf.Tensor:
+        """What is taken from the parameters [p], by the moments after the step."""
+        way = self.rate * first / (tf.sqrt(second) + self.epsilon)
+        if all(scale == 1.0 for scale in self.rate_scales):
+            return way
+        parts = unflatten(way, like)
+        return flatten([part * s for part, s in zip(parts, self.rate_scales, strict=True)])
 
     def average_change(self, average: tf.Tensor, value: tf.Tensor) -> tf.Tensor:
         """What is added to a parameter's average, by its value after the step."""
         return (1.0 - self.ema_decay) * (value - average)
+
+
+# Told what is taken from the parameters [p], or None in a skipped update.
+Watch = Callable[[tf.Tensor | None], tf.Tensor]
 
 
 def adam_update(
@@ -109,7 +114,8 @@ def adam_update(
     apply: tf.Tensor,
     config: TrainConfig,
     rate_scales: Sequence[float] = (),
-) -> TrainState:
+    watch: Watch = lambda way: tf.zeros([0]),
+) -> tuple[TrainState, tf.Tensor]:
     """One step of ``Adam`` as a pure function.
 
     Args:
@@ -118,28 +124,31 @@ def adam_update(
       rate: [] learning rate.
       apply: [] bool; False keeps everything but ``step`` as it was.
       config, rate_scales: see ``Adam``.
+      watch: see ``Watch``.
 
     Returns:
-      The state after the step.
+      The state after the step, and what ``watch`` returned.
     """
     adam = Adam(state.updates, rate, config, rate_scales)
 
-    def updated() -> tuple[list, tf.Tensor, tf.Tensor, list]:
+    def updated() -> tuple[list, tf.Tensor, tf.Tensor, list, tf.Tensor]:
         first = state.first_moment + adam.first_change(state.first_moment, gradient)
         second = state.second_moment + adam.second_change(state.second_moment, gradient)
-        ways = adam.ways(first, second, state.parameters)
-        values = [value - way for value, way in zip(state.parameters, ways, strict=True)]
+        way = adam.way(first, second, state.parameters)
+        ways = unflatten(way, state.parameters)
+        values = [value - part for value, part in zip(state.parameters, ways, strict=True)]
         averages = [
             average + adam.average_change(average, value)
             for average, value in zip(state.average, values, strict=True)
         ]
-        return values, first, second, averages
+        return values, first, second, averages, watch(way)
 
-    def kept() -> tuple[list, tf.Tensor, tf.Tensor, list]:
-        return tf.nest.map_structure(tf.identity, tuple(state[:4]))
+    def kept() -> tuple[list, tf.Tensor, tf.Tensor, list, tf.Tensor]:
+        return *tf.nest.map_structure(tf.identity, tuple(state[:4])), watch(None)
 
-    arrays = tf.cond(apply, updated, kept)
-    return TrainState(*arrays, state.step + 1, state.updates + tf.cast(apply, tf.int32))
+    *arrays, seen = tf.cond(apply, updated, kept)
+    after = TrainState(*arrays, state.step + 1, state.updates + tf.cast(apply, tf.int32))
+    return after, seen
 
 
 def adam_update_in_place(
@@ -149,7 +158,7 @@ def adam_update_in_place(
     apply: tf.Tensor,
     config: TrainConfig,
     rate_scales: Sequence[float] = (),
-    watch: Callable[[list[tf.Tensor] | None], tf.Tensor] = lambda ways: tf.zeros([0]),
+    watch: Watch = lambda way: tf.zeros([0]),
 ) -> tf.Tensor:
     """The same step, bit for bit, on variables that keep their memory.
 
@@ -158,8 +167,6 @@ def adam_update_in_place(
 
     Args:
       state: variables; for the rest see ``adam_update``.
-      watch: told what is taken from each parameter (None in a skipped update), while those have
-        their old values.
 
     Returns:
       What ``watch`` returned.
@@ -170,14 +177,13 @@ def adam_update_in_place(
         first, second = state.first_moment, state.second_moment
         first.assign_add(adam.first_change(first, gradient))
         second.assign_add(adam.second_change(second, gradient))
-        ways = adam.ways(first, second, state.parameters)
-        seen = watch(ways)
-        with tf.control_dependencies([seen]):
-            for value, way in zip(state.parameters, ways, strict=True):
-                value.assign_sub(way)
+        way = adam.way(first, second, state.parameters)
+        ways = unflatten(way, state.parameters)
+        for value, part in zip(state.parameters, ways, strict=True):
+            value.assign_sub(part)
         for average, value in zip(state.average, state.parameters, strict=True):
             average.assign_add(adam.average_change(average, value))
-        return seen
+        return watch(way)
 
     seen = tf.cond(apply, updated, lambda: watch(None))
     state.step.assign(state.step + 1)

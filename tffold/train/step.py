@@ -208,37 +208,32 @@ class TrainingStep:
           The state after the step; the scalars' means, the learning rate, ``bad_examples``, and
           the norms by module.
         """
-        config = self.config.train
-        gradient, rate, apply = self._mean(state.step, gradient_sum, sums)
-        after = adam_update(state, gradient, rate, apply, config, self.rate_scales)
-
-        def changes() -> list[tf.Tensor]:
-            pairs = zip(after.parameters, state.parameters, strict=True)
-            return [new - old for new, old in pairs]
-
-        norms = module_norms(self.trained, after.step, gradient, changes, config)
+        (after, norms), rate = self._updated(adam_update, state, gradient_sum, sums)
         return after, self._logs(sums, rate, norms)
 
     def update_in_place(
         self, state: TrainState, gradient_sum: tf.Tensor, sums: Mapping[str, tf.Tensor]
     ) -> dict[str, tf.Tensor]:
         """The same of variables, which keep their memory; returns the scalars."""
+        norms, rate = self._updated(adam_update_in_place, state, gradient_sum, sums)
+        return self._logs(sums, rate, norms)
+
+    def _updated(
+        self,
+        update: Callable[..., Any],
+        state: TrainState,
+        gradient_sum: tf.Tensor,
+        sums: Mapping[str, tf.Tensor],
+    ) -> tuple[Any, tf.Tensor]:
+        """What ``update`` returns, told to watch the norms; and the learning rate."""
         config = self.config.train
         gradient, rate, apply = self._mean(state.step, gradient_sum, sums)
+        step = state.step + 1
 
-        def norms(ways: list[tf.Tensor] | None) -> tf.Tensor:
-            def changes() -> list[tf.Tensor]:
-                if ways is None:
-                    return [tf.zeros([])] * len(self.trained)
-                pairs = zip(state.parameters, ways, strict=True)
-                return [(old - way) - old for old, way in pairs]
+        def norms(way: tf.Tensor | None) -> tf.Tensor:
+            return module_norms(self.trained, step, gradient, way, config)
 
-            return module_norms(self.trained, state.step + 1, gradient, changes, config)
-
-        found = adam_update_in_place(
-            state, gradient, rate, apply, config, self.rate_scales, watch=norms
-        )
-        return self._logs(sums, rate, found)
+        return update(state, gradient, rate, apply, config, self.rate_scales, norms), rate
 
     def _mean(
         self, step: tf.Tensor, gradient_sum: tf.Tensor, sums: Mapping[str, tf.Tensor]
