@@ -213,7 +213,7 @@ def gallery(found: Mapping[str, Any]) -> Figure:
             f"lDDT-Cα {one['lddt_ca']:.2f}, TM {one['tm_score']:.2f}, "
             f"{one['rmsd_ca']:.1f} Å, {one['rows']} rows",
             fontsize=9,
-            y=0.9,
+            y=1.0,
         )
     figure.supxlabel(
         f"held-out chains, predicted (blue: in place, red: {tubes.MAX_ERROR:.0f} Å off) "
