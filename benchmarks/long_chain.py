@@ -54,8 +54,9 @@ def made_up_features(config: Config, residues: int) -> dict[str, np.ndarray]:
         for name, feature in recipe.features().items()
     }
     batch["aatype"][:] = np.arange(residues) % 20
-    for name in ("residue_index", "seq_mask", "msa_mask", "extra_msa_mask"):
-        batch[name][:] = np.arange(residues) if name == "residue_index" else 1
+    batch["residue_index"][:] = np.arange(residues)
+    for name in ("seq_mask", "msa_mask", "extra_msa_mask"):
+        batch[name][:] = 1
     return batch
 
 

@@ -50,17 +50,29 @@ def network_config(options: argparse.Namespace):
     return model
 
 
+def first_previous(num_res: int) -> dict:
+    """What the first pass is given in the place of a pass before it."""
+    return {
+        "prev_msa_first_row": jnp.zeros([num_res, 256]),
+        "prev_pair": jnp.zeros([num_res, num_res, 128]),
+        "prev_pos": jnp.zeros([num_res, 37, 3]),
+    }
+
+
+def drawn(shapes):
+    """Parameters: values do not change the time; zeros would leave whole branches dead."""
+    draw = np.random.default_rng(0)
+    return jax.tree_util.tree_map(
+        lambda s: jnp.asarray(0.05 * draw.standard_normal(s.shape), s.dtype), shapes
+    )
+
+
 def build(model, batch):
     """``(parameters, loss)``: ``loss(parameters, key, batch)`` of one pass."""
     take_old_clip_names()
     from alphafold.model import modules
 
-    num_res = batch["aatype"].shape[1]
-    previous = {
-        "prev_msa_first_row": jnp.zeros([num_res, 256]),
-        "prev_pair": jnp.zeros([num_res, num_res, 128]),
-        "prev_pos": jnp.zeros([num_res, 37, 3]),
-    }
+    previous = first_previous(batch["aatype"].shape[1])
 
     def total(features):
         iteration = modules.AlphaFoldIteration(model, model.global_config)
@@ -69,12 +81,7 @@ def build(model, batch):
 
     transformed = hk.transform(total)
     shapes = jax.eval_shape(transformed.init, jax.random.PRNGKey(0), batch)
-    # Values do not change the time; zeros would leave whole branches without a gradient.
-    draw = np.random.default_rng(0)
-    parameters = jax.tree_util.tree_map(
-        lambda s: jnp.asarray(0.05 * draw.standard_normal(s.shape), s.dtype), shapes
-    )
-    return parameters, transformed.apply
+    return drawn(shapes), transformed.apply
 
 
 def training_step(loss):

@@ -37,7 +37,7 @@ def main() -> None:
     options = parser.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     from long_chain import made_up_features
-    from run import deepmind_python, run_once, table
+    from run import deepmind_python, table, take_turns
 
     from tffold.config_file import load_config
 
@@ -54,11 +54,7 @@ def main() -> None:
             f"--evoformer-blocks={options.evoformer_blocks}",
             f"--extra-msa-blocks={options.extra_msa_blocks}",
         ]
-        runs: dict[str, list[dict]] = {name: [] for name in programs}
-        for turn in range(options.rounds):
-            for name in list(programs) if turn % 2 == 0 else list(reversed(programs)):
-                runs[name].append(run_once(programs[name], arguments))
-                print(f"round {turn + 1}: {name} done", file=sys.stderr, flush=True)
+        runs = take_turns(programs, arguments, options.rounds)
     sizes = {result["parameters"] for results in runs.values() for result in results}
     if len(sizes) > 1:
         raise SystemExit(f"not the same network: {sorted(sizes)} parameters")

@@ -77,6 +77,19 @@ def run_once(command: list[str], arguments: list[str]) -> dict[str, float]:
         return json.loads(result.read_text())
 
 
+def take_turns(
+    programs: dict[str, list[str]], arguments: list[str], rounds: int
+) -> dict[str, list[dict]]:
+    """Every program once a round; who goes first changes from round to round."""
+    runs: dict[str, list[dict]] = {name: [] for name in programs}
+    for turn in range(rounds):
+        order = list(programs) if turn % 2 == 0 else list(reversed(programs))
+        for name in order:
+            runs[name].append(run_once(programs[name], arguments))
+            print(f"round {turn + 1}: {name} done", file=sys.stderr, flush=True)
+    return runs
+
+
 def table(
     runs: dict[str, list[dict]], own: list[str], figures: dict[str, str] = FIGURES
 ) -> list[str]:
@@ -148,12 +161,7 @@ def main() -> None:
             f"--steps={options.steps}",
             *(["--no-remat"] if options.no_remat else []),
         ]
-        runs: dict[str, list[dict]] = {name: [] for name in programs}
-        for turn in range(options.rounds):
-            order = list(programs) if turn % 2 == 0 else list(reversed(programs))
-            for name in order:
-                runs[name].append(run_once(programs[name], arguments))
-                print(f"round {turn + 1}: {name} done", file=sys.stderr, flush=True)
+        runs = take_turns(programs, arguments, options.rounds)
     print("\n".join(table(runs, own)))
     if options.json:
         options.json.write_text(json.dumps(runs, indent=1) + "\n")

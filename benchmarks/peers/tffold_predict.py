@@ -6,12 +6,10 @@ python tffold_predict.py BATCH.npz --json OUT.json
 from __future__ import annotations
 
 import argparse
-import json
-import resource
-import time
 from pathlib import Path
 
 import numpy as np
+from passes import main, timed
 
 ROOT = Path(__file__).parents[2]
 
@@ -40,33 +38,15 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
     ]
     batch = {name: tf.constant(value) for name, value in np.load(options.batch).items()}
     previous = network.first_previous(batch["aatype"].shape[1])
-    seconds = []
-    for _ in range(options.passes):
-        start = time.perf_counter()
+
+    def run_pass() -> bool:
+        nonlocal previous
         outputs, previous, _ = program.compiled_pass(parameters, batch, previous)
-        finite = np.isfinite(outputs["predicted_lddt"]["logits"].numpy()).all()
-        seconds.append(time.perf_counter() - start)
-        del outputs
-    if not finite:
-        raise SystemExit("the outputs are not finite")
-    return {
-        "first_seconds": seconds[0],
-        "pass_seconds": min(seconds[1:]),
-        "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9,
-        "parameters": sum(int(np.prod(v.shape)) for v in network.trainable_variables),
-    }
+        return bool(np.isfinite(outputs["predicted_lddt"]["logits"].numpy()).all())
 
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("batch")
-    parser.add_argument("--json", type=Path, required=True)
-    parser.add_argument("--evoformer-blocks", type=int, default=48)
-    parser.add_argument("--extra-msa-blocks", type=int, default=4)
-    parser.add_argument("--passes", type=int, default=2)
-    options = parser.parse_args()
-    options.json.write_text(json.dumps(measure(options), indent=1))
+    count = sum(int(np.prod(v.shape)) for v in network.trainable_variables)
+    return timed(run_pass, options.passes) | {"parameters": count}
 
 
 if __name__ == "__main__":
-    main()
+    main(__doc__.splitlines()[0], measure)

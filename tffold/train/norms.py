@@ -51,10 +51,9 @@ def module_norms(
     change: tf.Tensor | None,
     config: TrainConfig,
 ) -> tf.Tensor:
-    """L2 norms of the mean clipped gradient [p] and of the update, by module: [norm_names].
+    """L2 norms of the mean clipped gradient and of the change, [p] each, by module: [norm_names].
 
-    Zeros, at no cost, unless ``step`` (after the update) ``is_logged``; only then is the
-    parameters' ``change`` [p] asked for.
+    No change is None. Zeros, at no cost, unless ``step`` (after the update) ``is_logged``.
     """
     modules = list(parameters_by_module(variables))
     owners = [modules.index(module_of(variable.path)) for variable in variables]
