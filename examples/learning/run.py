@@ -237,7 +237,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--train-chains", type=int, metavar="N", default=0, help="learn from N chains alone; "
         "records_N and run_N beside the others")  # fmt: skip
     add("overrides", nargs="*", metavar="key=value", help="settings for tffold-fit")
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     try:
         run = Run(options)
         needed = packages.missing_programs(["mmseqs"])

@@ -30,7 +30,7 @@ NO_TENSORFLOW = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
-    options = _parser().parse_args(arguments)
+    options = _parser().parse_intermixed_args(arguments)
     logs.show()
     try:
         config = load_config(options.config, options.overrides)
