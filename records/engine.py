@@ -17,7 +17,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from records import paths, spool
+from records import listing, paths, spool
 from records.convert import ConvertOptions, FileTask, Outcome, check_confidence
 from records.durable import clear_partials
 from records.errors import InputError
@@ -168,7 +168,7 @@ def _clear(output: str, conversion: Conversion) -> None:
     ):
         below = paths.join(output, folder) if folder else output
         if paths.is_folder(below):
-            for entry in paths.list_folder(below):
+            for entry in listing.list_folder(below):
                 if entry.name.lstrip(".").startswith(beginning):
                     paths.remove(entry.place)
 

@@ -18,7 +18,6 @@ anonymously.
 
 from __future__ import annotations
 
-import glob as local_glob
 import io
 import os
 import re
@@ -30,11 +29,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-import fsspec
-
 from records import durable
 from records.errors import InputError
-from records.stores import MissingError, beyond_the_end, filesystem, refused, retried
+from records.stores import MissingError, beyond_the_end, reach, refused, retried
 
 Place = str | os.PathLike
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/?/")
@@ -58,6 +55,13 @@ class Info:
     @property
     def name(self) -> str:
         return name(self.place)
+
+    @classmethod
+    def of_store(cls, place: str, found: dict) -> Info:
+        """What fsspec tells of a file or folder."""
+        marks = (found.get(key) for key in ("generation", "ETag", "etag", "created"))
+        version = next((str(mark) for mark in marks if mark), "")
+        return cls(place, int(found.get("size") or 0), found.get("type") == "directory", version)
 
 
 def is_url(place: Place) -> bool:
@@ -108,28 +112,17 @@ def info(place: Place) -> Info:
     """
     text = tidy(place)
     if is_url(text):
-        return retried(text, lambda: _told(text, *_reach(text)))
+
+        def told() -> Info:
+            store, key = reach(text)
+            return Info.of_store(text, store.info(key))
+
+        return retried(text, told)
     try:
         found = os.stat(text)
     except OSError as error:
         raise refused(text, error) from error
     return Info(text, found.st_size, os.path.isdir(text), str(found.st_mtime_ns))
-
-
-def _reach(text: str) -> tuple[fsspec.AbstractFileSystem, str]:
-    return filesystem(text), filesystem(text)._strip_protocol(text)
-
-
-def _told(text: str, store: fsspec.AbstractFileSystem, key: str) -> Info:
-    return _entry(text, store.info(key))
-
-
-def _entry(text: str, found: dict) -> Info:
-    version = next(
-        (str(found[key]) for key in ("generation", "ETag", "etag", "created") if found.get(key)),
-        "",
-    )
-    return Info(text, int(found.get("size") or 0), found.get("type") == "directory", version)
 
 
 def exists(place: Place) -> bool:
@@ -170,7 +163,7 @@ def read_bytes(place: Place, offset: int = 0, length: int | None = None) -> byte
             return b""
 
         def read() -> bytes:
-            store, key = _reach(text)
+            store, key = reach(text)
             if whole:
                 return store.cat_file(key)
             try:
@@ -295,7 +288,7 @@ def write_whole(place: Place, content: str | bytes) -> None:
     data = content.encode() if isinstance(content, str) else bytes(content)
 
     def write() -> None:
-        store, key = _reach(text)
+        store, key = reach(text)
         store.pipe_file(key, data)
 
     retried(text, write, writing=True)
@@ -314,7 +307,7 @@ def upload(path: str | os.PathLike, place: Place) -> None:
     size = os.path.getsize(path)
 
     def put() -> None:
-        store, key = _reach(text)
+        store, key = reach(text)
         store.put_file(os.fspath(path), key)
         found = int(store.info(key)["size"])
         if found != size:
@@ -336,7 +329,7 @@ def download(place: Place, path: str | os.PathLike) -> None:
     with durable.whole_file(path) as target:
 
         def get() -> None:
-            store, key = _reach(text)
+            store, key = reach(text)
             store.get_file(key, target.name)
             size, found = store.info(key)["size"], os.path.getsize(target.name)
             if size is not None and found != size:
@@ -349,85 +342,6 @@ def make_folder(place: Place) -> None:
     """Makes a folder where there are such.  Raises OSError."""
     if not is_url(place):
         Path(tidy(place)).mkdir(parents=True, exist_ok=True)
-
-
-def list_folder(place: Place) -> list[Info]:
-    """The files and folders in a folder, by name.
-
-    Stores may list late what was written a moment ago.
-
-    Raises:
-        MissingError: there is no such folder.
-        InputError: it cannot be read.
-    """
-    text = tidy(place)
-    if not is_url(text):
-        try:
-            with os.scandir(text) as listing:
-                found = [
-                    Info(entry.path, 0 if entry.is_dir() else entry.stat().st_size, entry.is_dir())
-                    for entry in listing
-                ]
-        except OSError as error:
-            raise refused(text, error) from error
-        return sorted(found, key=lambda entry: entry.name)
-
-    def listed() -> list[Info]:
-        store, key = _reach(text)
-        return _entries(text, store, key, store.ls(key, detail=True))
-
-    return retried(text, listed)
-
-
-def find(place: Place) -> list[Info]:
-    """All files below a folder, at any depth, by place; none where there is no folder.
-
-    One request lists a thousand of them on a store.  Raises InputError.
-    """
-    text = tidy(place)
-    if not is_url(text):
-        return [
-            Info(path, os.path.getsize(path), False)
-            for path in sorted(local_glob.glob(f"{local_glob.escape(text)}/**", recursive=True,
-                                               include_hidden=True))
-            if os.path.isfile(path)
-        ]  # fmt: skip
-
-    def found() -> list[Info]:
-        store, key = _reach(text)
-        return _entries(text, store, key, store.find(key, detail=True).values())
-
-    return retried(text, found)
-
-
-def _entries(text: str, store: fsspec.AbstractFileSystem, key: str, listed: object) -> list[Info]:
-    scheme = text.split("://", 1)[0]
-    entries = []
-    for found in listed:
-        below = str(found["name"])
-        if below.rstrip("/") == key.rstrip("/"):
-            continue  # a folder's own mark, which some tools write
-        place = below if is_url(below) else f"{scheme}://{below.strip('/')}"
-        entries.append(_entry(place.rstrip("/"), found))
-    return sorted(entries, key=lambda entry: entry.place)
-
-
-def glob(pattern: Place) -> list[str]:
-    """The files and folders that a pattern with ``*``, ``?``, ``[ab]`` or ``**`` names, sorted.
-
-    Raises InputError.
-    """
-    text = tidy(pattern)
-    if not is_url(text):
-        return sorted(local_glob.glob(text, recursive=True))
-    scheme = text.split("://", 1)[0]
-
-    def found() -> list[str]:
-        store, key = _reach(text)
-        names = (str(name) for name in store.glob(key))
-        return sorted(n if is_url(n) else f"{scheme}://{n.strip('/')}" for n in names)
-
-    return retried(text, found)
 
 
 def remove(place: Place) -> None:
@@ -444,7 +358,7 @@ def remove(place: Place) -> None:
         return
 
     def removed() -> None:
-        store, key = _reach(text)
+        store, key = reach(text)
         try:
             store.rm(key, recursive=True)
         except FileNotFoundError:

@@ -22,7 +22,7 @@ from typing import Any, BinaryIO
 
 import google_crc32c
 
-from records import example, paths, slabs
+from records import example, listing, paths, slabs
 from records.durable import partial_path, settle, sync_file
 from records.errors import CorruptRecordError, InputError
 
@@ -173,9 +173,9 @@ def find_shards(sources: Sequence[str | os.PathLike]) -> list[Path | str]:
         if paths.is_file(text):
             places = [text]
         elif paths.is_folder(text):
-            places = [file.place for file in paths.find(text) if file.place.endswith(SUFFIX)]
+            places = [file.place for file in listing.find(text) if file.place.endswith(SUFFIX)]
         else:
-            places = [p for p in paths.glob(text) if not p.endswith(INDEX_SUFFIX)]
+            places = [p for p in listing.glob(text) if not p.endswith(INDEX_SUFFIX)]
             if not paths.is_url(text):
                 places = [p for p in places if os.path.isfile(p)]
         places = [_place(p) for p in places if not paths.name(p).startswith(".")]

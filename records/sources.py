@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from records import paths, spool
+from records import listing, paths, spool
 from records.errors import InputError
 from records.gunzip import gunzipped
 from records.mmcif import read_bytes
@@ -118,7 +118,7 @@ def spelt(place: str) -> str | None:
     folder = spelt(above)
     if folder is None or not paths.is_folder(folder):
         return None
-    return AnyCase({entry.name: entry.place for entry in paths.list_folder(folder)}).get(
+    return AnyCase({entry.name: entry.place for entry in listing.list_folder(folder)}).get(
         paths.name(place)
     )
 
@@ -164,7 +164,7 @@ def _folders_of(root: str, chains: Sequence[str]) -> list[AlignmentRef]:
 
 
 def _in_folder(root: str) -> Iterable[AlignmentRef]:
-    for entry in paths.list_folder(root):
+    for entry in listing.list_folder(root):
         plain = plain_name(entry.name)
         if entry.is_folder:
             yield AlignmentRef(entry.name, entry.place, "folder")
@@ -240,7 +240,7 @@ def _files_of(ref: AlignmentRef, wanted: Callable[[str], bool]) -> list[str]:
     else:
         for folder in (ref.path, *(paths.join(ref.path, sub) for sub in _FOLDERS)):
             if os.path.isdir(folder):
-                names += [file.place for file in paths.list_folder(folder) if not file.is_folder]
+                names += [file.place for file in listing.list_folder(folder) if not file.is_folder]
     files = [path for path in names if wanted(paths.name(path))]
     if not any(is_msa(paths.name(path)) for path in files):
         pickles = [path for path in names if plain_name(paths.name(path)) == FEATURES_NAME]

@@ -23,7 +23,7 @@ from typing import TypeVar
 
 import google_crc32c
 
-from records import paths
+from records import listing, paths
 from records.durable import partial_path
 from records.errors import InputError
 
@@ -152,11 +152,11 @@ def find(place: paths.Place) -> list[paths.Info]:
             for name, (_, _, _, size) in _directory(text).items()
         ]
     elif not paths.is_url(text):
-        return paths.find(text)
+        return listing.find(text)
     else:
 
         def listed() -> bytes:
-            return json.dumps([[f.place, f.size] for f in paths.find(text)]).encode()
+            return json.dumps([[f.place, f.size] for f in listing.find(text)]).encode()
 
         found = [
             paths.Info(path, size, False) for path, size in json.loads(_keep(f"{text}/**", listed))

@@ -77,6 +77,12 @@ def _filesystem(kind: str, process: int) -> fsspec.AbstractFileSystem:
         ) from error
 
 
+def reach(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
+    """The file system of a URL, and the name that it has there."""
+    store = filesystem(url)
+    return store, store._strip_protocol(url)
+
+
 def _options(kind: str) -> dict[str, Any]:
     """What the store's package is told, below what the user's configuration of fsspec says."""
     options: dict[str, Any] = {}

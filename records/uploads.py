@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, TypeVar
 
-from records import durable, paths
+from records import durable, listing, paths
 from records.paths import Place
 from records.stores import filesystem, retried
 
@@ -66,7 +66,7 @@ def whole_folder(place: Place, marker: str) -> Iterator[Path]:
         }
         last = paths.join(place, marker)
         paths.remove(last)
-        for entry in paths.find(place):
+        for entry in listing.find(place):
             if entry.place not in files:
                 paths.remove(entry.place)
         for name, path in files.items():

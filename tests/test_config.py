@@ -11,8 +11,9 @@ import pytest
 
 from records.errors import InputError
 from tffold import config_file
-from tffold.config import Config, rules
+from tffold.config import Config
 from tffold.config_file import load_config
+from tffold.rules import rules
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 

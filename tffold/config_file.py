@@ -21,7 +21,8 @@ from yaml import YAMLError
 from records import paths
 from records.errors import InputError
 from records.paths import Place
-from tffold.config import AttentionConfig, Config, Rule, rules
+from tffold.config import AttentionConfig, Config
+from tffold.rules import Rule, rules
 
 BASE_KEY = "base"  # a configuration to start from: packaged, or a file beside the one naming it
 PACKAGED = Path(__file__).parent / "configs"

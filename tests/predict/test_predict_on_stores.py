@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from predicting import small_config
 
-from records import paths, stores, uploads
+from records import listing, paths, stores, uploads
 from records.errors import InputError
 from tffold import config_file
 from tffold.predict import models
@@ -30,7 +30,7 @@ def url():
 
 
 def names(place):
-    return sorted(e.place.removeprefix(paths.tidy(place) + "/") for e in paths.find(place))
+    return sorted(e.place.removeprefix(paths.tidy(place) + "/") for e in listing.find(place))
 
 
 def test_sequences_and_results_by_url(model, url, tmp_path):

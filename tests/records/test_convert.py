@@ -21,7 +21,8 @@ from conversions import (
 
 from records import convert as convert_module
 from records import paths
-from records.cli import build_parser, main, make_conversion
+from records.arguments import build_parser
+from records.cli import main, make_conversion
 from records.convert import ConvertOptions, FileTask, convert_chain
 from records.mmcif import Entry
 from records.tasks import make_tasks

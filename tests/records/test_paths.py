@@ -6,7 +6,7 @@ import uuid
 import fsspec
 import pytest
 
-from records import durable, paths, stores
+from records import durable, listing, paths, stores
 from records.errors import InputError
 
 
@@ -70,15 +70,15 @@ def test_what_is_there(folder):
     assert paths.exists(a) and paths.is_file(a) and not paths.is_folder(a)
     assert paths.exists(b) and paths.is_folder(b) and not paths.is_file(b)
     assert not paths.exists(paths.join(folder, "a"))
-    assert [(e.name, e.is_folder) for e in paths.list_folder(folder)] == [
+    assert [(e.name, e.is_folder) for e in listing.list_folder(folder)] == [
         ("a.txt", False),
         ("b", True),
     ]
-    assert below(folder, (e.place for e in paths.find(folder))) == ["a.txt", "b/c.bin"]
-    assert [e.size for e in paths.find(folder)] == [11, 256]
-    assert paths.find(paths.join(folder, "none")) == []
-    assert below(folder, paths.glob(paths.join(folder, "*", "*.bin"))) == ["b/c.bin"]
-    assert below(folder, paths.glob(paths.join(folder, "**", "*.bin"))) == ["b/c.bin"]
+    assert below(folder, (e.place for e in listing.find(folder))) == ["a.txt", "b/c.bin"]
+    assert [e.size for e in listing.find(folder)] == [11, 256]
+    assert listing.find(paths.join(folder, "none")) == []
+    assert below(folder, listing.glob(paths.join(folder, "*", "*.bin"))) == ["b/c.bin"]
+    assert below(folder, listing.glob(paths.join(folder, "**", "*.bin"))) == ["b/c.bin"]
 
 
 def test_a_replaced_file_has_another_version(folder):
@@ -94,7 +94,7 @@ def test_a_replaced_file_has_another_version(folder):
 def test_remove(folder):
     paths.remove(paths.join(folder, "none"))
     paths.remove(paths.join(folder, "a.txt"))
-    assert [entry.name for entry in paths.list_folder(folder)] == ["b"]
+    assert [entry.name for entry in listing.list_folder(folder)] == ["b"]
     paths.remove(folder)
     assert not paths.exists(folder)
 
@@ -111,7 +111,7 @@ def test_a_file_is_whole_or_the_old_one(folder, mode, content):
         file.write(content)
         assert paths.read_text(a) == "Ångström\n"
     assert paths.read_bytes(a) == (content if mode == "wb" else content.encode())
-    assert [entry.name for entry in paths.list_folder(folder)] == ["a.txt", "b"]
+    assert [entry.name for entry in listing.list_folder(folder)] == ["a.txt", "b"]
 
 
 def test_large_files_pass_through_a_temporary_file(folder, monkeypatch, tmp_path):
@@ -128,7 +128,9 @@ def test_large_files_pass_through_a_temporary_file(folder, monkeypatch, tmp_path
     assert paths.read_bytes(paths.join(folder, "again")) == content
 
 
-@pytest.mark.parametrize("act", [paths.info, paths.read_bytes, paths.list_folder, paths.read_text])
+@pytest.mark.parametrize(
+    "act", [paths.info, paths.read_bytes, listing.list_folder, paths.read_text]
+)
 def test_a_missing_file_is_named(folder, act):
     place = paths.join(folder, "none.txt")
     with pytest.raises(paths.MissingError, match=f"^{place}: no such file or folder"):

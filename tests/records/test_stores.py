@@ -13,8 +13,9 @@ import pytest
 import servers
 from conversions import DEMO, WRITTEN, content, convert, manifest
 
-from records import engine, paths, shards, spool, stores
-from records.cli import build_parser, main, make_conversion
+from records import engine, listing, paths, shards, spool, stores
+from records.arguments import build_parser
+from records.cli import main, make_conversion
 from records.errors import InputError
 from records.sources import AlignmentRef, read_alignments
 from records.tasks import make_tasks
@@ -37,7 +38,7 @@ def fill(root):
 def far_content(place):
     """Every file below a folder on a store, by relative name."""
     return {
-        file.place[len(place) + 1 :]: paths.read_bytes(file.place) for file in paths.find(place)
+        file.place[len(place) + 1 :]: paths.read_bytes(file.place) for file in listing.find(place)
     }
 
 
@@ -158,7 +159,7 @@ def test_a_killed_run_goes_on_on_another_host(clean, tmp_path, converted):
         [sys.executable, "-c", _SMALL_SHARDS + script, *whole], env=environment, timeout=120
     )
     assert ended.returncode == -9
-    done = [file.place for file in paths.find(f"{bucket}/out/train")]
+    done = [file.place for file in listing.find(f"{bucket}/out/train")]
     assert len(done) == 4 and not paths.exists(f"{bucket}/out/summary.json")
     before = {place: paths.info(place).version for place in done}
     whole = command(bucket, f"{bucket}/out", tmp_path / "two")
@@ -270,8 +271,8 @@ def test_some_chains_are_asked_for_by_themselves(clean, tmp_path, monkeypatch):
     chains = tmp_path / "chains.txt"
     chains.write_text("1ubq_A\n1a8o_A\n")
     listed = []
-    real = paths.list_folder
-    monkeypatch.setattr(paths, "list_folder", lambda p: listed.append(str(p)) or real(p))
+    real = listing.list_folder
+    monkeypatch.setattr(listing, "list_folder", lambda p: listed.append(str(p)) or real(p))
     tasks = make_tasks([f"{bucket}/mmcif"], [f"{bucket}/pdb"], chains=str(chains))
     assert listed == []
     assert [(task.name, list(task.alignments)) for task in tasks] == [
@@ -299,13 +300,13 @@ def test_a_small_spool_costs_only_requests(memory, tmp_path):
     bucket, _ = memory
     spool.use(tmp_path / "spool", 100_000)
     try:
-        for file in paths.find(f"{bucket}/mmcif"):
+        for file in listing.find(f"{bucket}/mmcif"):
             assert spool.read(file.place) == paths.read_bytes(file.place)
         kept = [path.stat().st_size for path in (tmp_path / "spool").glob("??/*")]
         assert kept and sum(kept) < 200_000
         damaged = next((tmp_path / "spool").glob("??/*"))
         damaged.write_bytes(damaged.read_bytes()[:-1] + b"!")
-        for file in paths.find(f"{bucket}/mmcif"):
+        for file in listing.find(f"{bucket}/mmcif"):
             assert spool.read(file.place) == paths.read_bytes(file.place)
     finally:
         spool.use(None)
@@ -350,7 +351,7 @@ def test_a_bucket_in_another_region_is_found_or_told(says_which):
             for act, url, wanted in (
                 (paths.read_bytes, f"{folder}/a.txt", b"1"),
                 (paths.is_file, f"{folder}/a.txt", True),
-                (lambda url: paths.list_folder(url)[0].size, folder, 1),
+                (lambda url: listing.list_folder(url)[0].size, folder, 1),
                 (lambda url: paths.write_whole(url, b"2"), f"{folder}/b.txt", None),
             ):
                 servers.forget_stores()

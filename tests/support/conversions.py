@@ -9,7 +9,8 @@ from pathlib import Path
 from synthetic import data_of
 
 from records import engine, example, shards
-from records.cli import build_parser, main, make_conversion
+from records.arguments import build_parser
+from records.cli import main, make_conversion
 from records.mmcif import Entry
 
 ROOT = Path(__file__).parents[2]

@@ -14,7 +14,7 @@ from run_fake import fake_task
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from toy_run import assert_same
 
-from records import paths
+from records import listing, paths
 from tffold.train.monitor import read_metrics
 from tffold.train.run import train, validate
 from tffold.train.saving import copy_state
@@ -34,7 +34,7 @@ def task():
 
 
 def names(place):
-    found = (entry.place.removeprefix(paths.tidy(place) + "/") for entry in paths.find(place))
+    found = (entry.place.removeprefix(paths.tidy(place) + "/") for entry in listing.find(place))
     return {name for name in found if "tfevents" not in name}
 
 
@@ -63,7 +63,7 @@ def test_a_run_by_url_is_the_run_by_path(tmp_path, monkeypatch):
     assert summary == parts.summary
     assert summary["checkpoint"] == f"{url}/checkpoints/step-00000004"
     assert summary["tensorboard"] == f"{url}/tensorboard"
-    for event in paths.find(f"{url}/tensorboard"):
+    for event in listing.find(f"{url}/tensorboard"):
         paths.download(event.place, tmp_path / event.name)
     events = EventAccumulator(str(tmp_path), {"tensors": 0}).Reload()
     assert [event.step for event in events.Tensors("loss/total")] == [1, 2, 4]

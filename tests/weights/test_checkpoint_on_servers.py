@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import servers
 
-from records import paths, stores
+from records import listing, paths, stores
 from tffold.weights import checkpoint
 from tffold.weights.checkpoint import CheckpointError
 
@@ -51,7 +51,7 @@ def test_whole_or_absent(store, monkeypatch):
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(checkpoint, "write_arrays", half)
         save(folder, 8)
-    names = [entry.place for entry in paths.find(folder)]
+    names = [entry.place for entry in listing.find(folder)]
     assert not any("step-00000008" in name for name in names)  # the upload was given up
     found = checkpoint.load_any(paths.parent(folder))
     assert found.step == 6 and np.all(found.arrays["weights/a"] == 6)

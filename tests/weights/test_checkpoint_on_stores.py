@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from listening import listening
 
-from records import paths, stores, uploads
+from records import listing, paths, stores, uploads
 from tffold.weights import checkpoint
 from tffold.weights.checkpoint import CheckpointError, folder_name
 
@@ -30,7 +30,7 @@ def save(folder, step, keep=3):
 
 
 def names(folder):
-    return sorted(e.place.removeprefix(f"{folder}/") for e in paths.find(folder))
+    return sorted(e.place.removeprefix(f"{folder}/") for e in listing.find(folder))
 
 
 def test_round_trip(folder):
@@ -110,18 +110,18 @@ def test_writing_a_step_again_never_mixes_the_two(folder, monkeypatch, what):
 @pytest.mark.parametrize("age", [1, 2, 9])
 def test_a_listing_that_lags_behind_is_survived(folder, monkeypatch, age):
     """The store lists what there was ``age`` checkpoints ago."""
-    find, listings = paths.find, []
+    find, listings = listing.find, []
 
     def late(place):
         listings.append((place, find(place)))
         older = [found for where, found in listings if where == place]
         return older[max(len(older) - 1 - 3 * age, 0)]
 
-    monkeypatch.setattr(paths, "find", late)
+    monkeypatch.setattr(listing, "find", late)
     for step in (1, 2, 3, 4, 5, 6):
         save(folder, step, keep=2)
         assert checkpoint.load_latest(folder).step == step
-    monkeypatch.setattr(paths, "find", find)
+    monkeypatch.setattr(listing, "find", find)
     # What is whole was never taken for what a kill left.
     for step in (5, 6):
         assert checkpoint.load(f"{folder}/{folder_name(step)}").step == step
@@ -132,7 +132,7 @@ def test_what_is_whole_is_not_cleared_because_the_listing_is_late(folder, monkey
     with monkeypatch.context() as patch, pytest.raises(Killed):
         killed_at(patch, "newest.json")
         save(folder, 4)
-    find = paths.find
+    find = listing.find
     monkeypatch.setattr(
         paths,
         "find",
@@ -265,7 +265,7 @@ def test_the_files_of_a_large_state_are_written_at_the_same_time(folder, several
 def test_all_files_of_a_large_state_go_though_the_listing_is_late(folder, several, monkeypatch):
     remove = paths.remove  # of a folder it lists, too
     with monkeypatch.context() as patch:
-        patch.setattr(paths, "find", lambda place: [])
+        patch.setattr(listing, "find", lambda place: [])
         patch.setattr(paths, "remove", lambda place: paths.is_file(place) and remove(place))
         for step in (1, 2, 3):
             save_several(folder, step, keep=1)

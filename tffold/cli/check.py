@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from records.cli import ShowVersion
+from records.arguments import ShowVersion
 from records.errors import InputError
 from tffold import logs
 from tffold.check.run import PARTS, Options, run

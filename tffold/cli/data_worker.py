@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from records.cli import ShowVersion
+from records.arguments import ShowVersion
 from records.errors import InputError
 from tffold.cli.fit import EXIT_INPUT, NO_TENSORFLOW
 from tffold.config_file import host_and_port

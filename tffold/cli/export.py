@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from records.cli import ShowVersion
+from records.arguments import ShowVersion
 from records.errors import InputError
 from tffold import logs
 

@@ -9,7 +9,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from records.cli import ShowVersion
+from records.arguments import ShowVersion
 from records.errors import InputError
 from tffold import compile_cache, logs
 from tffold.config_file import load_config, packaged

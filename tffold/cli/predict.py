@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from records.cli import ShowVersion, add_search_arguments, iso_date, search_options
+from records.arguments import ShowVersion, add_search_arguments, iso_date, search_options
 from records.errors import InputError
 from tffold import compile_cache, logs
 from tffold.cli.fit import EXIT_DOES_NOT_FIT, EXIT_INPUT, EXIT_INTERRUPTED, NO_TENSORFLOW

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 
 from records import paths
-from records.cli import ShowVersion
+from records.arguments import ShowVersion
 from records.errors import InputError
 from tffold.cli.fit import EXIT_INPUT
 from tffold.config import RelaxConfig

@@ -11,7 +11,7 @@ import google_crc32c
 import numpy as np
 import tensorflow as tf
 
-from records import paths
+from records import listing, paths
 from records.chains import Assembly
 from records.errors import InputError
 from tffold import metrics
@@ -251,7 +251,7 @@ def _parameter_file(source: str, name: str) -> str:
         return source
     if paths.is_file(inside):
         return inside
-    entries = paths.list_folder(source) if paths.is_folder(source) else []
+    entries = listing.list_folder(source) if paths.is_folder(source) else []
     others = [e.name for e in entries if e.name.startswith("params_") and e.name.endswith(".npz")]
     if others:
         raise InputError(

@@ -22,13 +22,14 @@ from records.paths import Place
 from records.stores import MissingError
 from records.uploads import whole_folder
 from tffold import config_file
-from tffold.config import DataConfig, rules
+from tffold.config import DataConfig
 from tffold.data.inputs import hhblits_to_restype
 from tffold.pictures import plots
 from tffold.predict import output
 from tffold.predict.fasta import CHAIN_BREAK
 from tffold.predict.models import Model, Prediction, chain_layout
 from tffold.predict.targets import Target
+from tffold.rules import rules
 from tffold.structures.files import Structure
 
 SUMMARY_FILE = "summary.json"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from records import paths, shards
+from records import listing, paths, shards
 from records.chains import Assembly
 from records.errors import InputError
 from records.paths import Place
@@ -59,7 +59,7 @@ def find_targets(
     for source in sources:
         fasta = []
         if paths.is_folder(source):
-            fasta = [e.place for e in paths.list_folder(source) if is_fasta(e.name)]
+            fasta = [e.place for e in listing.list_folder(source) if is_fasta(e.name)]
         elif not source.endswith(shards.SUFFIX) and paths.is_file(source):
             fasta = [paths.tidy(source)]
         if fasta:

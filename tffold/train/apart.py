@@ -9,18 +9,13 @@ TensorFlow numbers as they are traced: so both prepare (``run.prepare``) in the 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import logging
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
 
 from tffold import config_file
 from tffold.config import Config
-
-INTERVAL = 0.25  # seconds
 
 _LOG = logging.getLogger(__name__)
 
@@ -57,31 +52,3 @@ class Compilation(contextlib.AbstractContextManager):
     def __exit__(self, *_: object) -> None:
         self._process.kill()
         self._process.wait()
-
-
-@contextlib.contextmanager
-def returning_memory() -> Iterator[None]:
-    """Gives freed memory back to the system again and again, as long as it lasts.
-
-    Tracing, lowering and compiling free in small pieces what they took. glibc keeps those for
-    later, so that the peak is the sum of what was needed one after the other.
-    """
-    try:
-        trim = ctypes.CDLL(None).malloc_trim
-    except (AttributeError, OSError):  # another C library
-        yield
-        return
-    ended = threading.Event()
-
-    def work() -> None:
-        while not ended.wait(INTERVAL):
-            trim(0)
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
-        trim(0)

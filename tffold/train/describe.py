@@ -11,8 +11,9 @@ import numpy as np
 import tensorflow as tf
 
 from tffold import config_file
-from tffold.config import Config, rules
+from tffold.config import Config
 from tffold.data.reader import RecordSet
+from tffold.rules import rules
 from tffold.train.norms import parameters_by_module
 from tffold.train.strategy import Cluster
 from tffold.weights.checkpoint import versions

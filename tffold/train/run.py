@@ -17,8 +17,9 @@ from records import paths
 from records.durable import write_whole
 from records.errors import InputError
 from tffold import config_file
-from tffold.config import Config, rules
+from tffold.config import Config
 from tffold.pictures.board import BestEffort
+from tffold.rules import rules
 from tffold.train import describe
 from tffold.train.apart import Compilation
 from tffold.train.callbacks import Probe, StopOnNonFinite, StopOnSignal

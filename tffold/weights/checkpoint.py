@@ -34,7 +34,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from records import paths
+from records import listing, paths
 from records.durable import clear_partials, whole_folder
 from records.errors import InputError
 from records.paths import Place
@@ -94,7 +94,7 @@ def steps_in(folder: Place) -> list[int]:
 def _listed(folder: Place) -> dict[int, set[str]]:
     """The files of each step's folder, as a store lists them."""
     found: dict[int, set[str]] = {}
-    for entry in paths.find(folder):
+    for entry in listing.find(folder):
         match = _NAME.match(paths.name(paths.parent(entry.place)))
         if match:
             found.setdefault(int(match.group(1)), set()).add(entry.name)
