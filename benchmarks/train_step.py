@@ -112,22 +112,28 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     batch = {name: tf.constant(value[None]) for name, value in features.items()}
     trainer = build_trainer(config, alphafold_task(), build_cluster(config.train))
 
-    def step() -> tuple[float, float]:
-        cpu, start = time.process_time(), time.perf_counter()
+    def step() -> tuple[float, float, float, int]:
+        """Seconds, the processor's, of these the kernel's, and page faults."""
+        used, start = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
         trainer.run_step(batch)
-        return time.perf_counter() - start, time.process_time() - cpu
+        seconds, now = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF)
+        kernel = now.ru_stime - used.ru_stime
+        cpu = now.ru_utime - used.ru_utime + kernel
+        return seconds, cpu, kernel, now.ru_minflt - used.ru_minflt
 
     before = peak_gb()
-    first, first_cpu = step()
+    first, first_cpu, *_ = step()
     after_compile = peak_gb()
     steps = [step() for _ in range(options.steps)]
-    seconds, cpu = zip(*steps, strict=True)
+    seconds, cpu, kernel, faults = zip(*steps, strict=True)
     result = {
         "compile_seconds": first - min(seconds),
         "compile_cpu_seconds": first_cpu - min(cpu),
         "step_seconds": statistics.median(seconds),
         "step_seconds_min": min(seconds),
         "step_cpu_seconds": min(cpu),
+        "step_kernel_seconds": statistics.median(kernel),
+        "step_page_faults": statistics.median(faults),
         "peak_gb": peak_gb(),
         "peak_gb_before": before,
         "peak_gb_after_compile": after_compile,

@@ -134,7 +134,7 @@ def test_what_is_whole_is_not_cleared_because_the_listing_is_late(folder, monkey
         save(folder, 4)
     find = listing.find
     monkeypatch.setattr(
-        paths,
+        listing,
         "find",
         lambda place: [e for e in find(place) if not e.place.endswith("4/checkpoint.json")],
     )

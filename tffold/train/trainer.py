@@ -11,8 +11,8 @@ import numpy as np
 import tensorflow as tf
 
 from tffold.config import Config
+from tffold.host_memory import returning_memory
 from tffold.train.feed import DAMAGED
-from tffold.train.host_memory import keep_memory, returning_memory
 from tffold.train.optimizer import TrainState
 from tffold.train.step import BAD_EXAMPLES, Batch, LossFunction, MetricFunction, TrainingStep
 from tffold.train.strategy import Cluster, sum_over_replicas, write_variables
@@ -193,8 +193,6 @@ class AlphaFoldTrainer(keras.Model):
         tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
         with returning_memory():
             logs = function(*arguments)
-        if not self.cluster.has_accelerators:
-            keep_memory()
         self._started = True
         return logs
 

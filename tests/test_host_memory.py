@@ -7,10 +7,14 @@ import subprocess
 import sys
 
 import pytest
+import tensorflow as tf
+
+from tffold import host_memory
 
 FAULTS = """
 import ctypes, resource, sys, threading
-from tffold.train.host_memory import keep_memory
+from tffold.config import TrainConfig
+from tffold.train.strategy import build_cluster
 
 libc = ctypes.CDLL(None)
 libc.malloc.restype = ctypes.c_void_p
@@ -31,8 +35,8 @@ def in_thread():
     thread.start()
     thread.join()
 
-if sys.argv[1] == "keep":
-    keep_memory()
+if sys.argv[1] == "train":
+    build_cluster(TrainConfig())
 in_thread()
 take()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -52,4 +56,14 @@ def faults(how: str) -> int:
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's allocator alone")
 def test_kept_memory_is_not_taken_from_the_system_again():
-    assert faults("keep") * 10 < faults("leave")
+    assert faults("train") * 10 < faults("leave")
+
+
+@pytest.mark.parametrize("kind, number", [("CPU", 3), ("GPU", 0)])
+def test_hosts_of_accelerators_are_left_alone(monkeypatch, kind, number):
+    told = []
+    devices = [tf.config.PhysicalDevice(f"/{each}", each) for each in ("CPU", kind)]
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda: devices)
+    monkeypatch.setattr(host_memory, "_function", lambda name: lambda *values: told.append(values))
+    host_memory.keep_memory()
+    assert len(told) == number
