@@ -103,6 +103,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
     overrides = [f"{name}={value}" for name, value in settings(options).items()]
     config = load_config(ROOT / "configs" / "initial_training.yaml", overrides + options.overrides)
+    cluster = build_cluster(config.train)  # first, as in tffold-fit
     if options.batch:
         features = dict(np.load(options.batch))
     else:
@@ -110,7 +111,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     num_pass, num_res = features["aatype"].shape
     features["num_iter_recycling"] = np.full(num_pass, num_pass - 1, "int32")
     batch = {name: tf.constant(value[None]) for name, value in features.items()}
-    trainer = build_trainer(config, alphafold_task(), build_cluster(config.train))
+    trainer = build_trainer(config, alphafold_task(), cluster)
 
     def step() -> tuple[float, float, float, int]:
         """Seconds, the processor's, of these the kernel's, and page faults."""
