@@ -19,6 +19,13 @@ _MMAP_MAX = (-4, 0)  # blocks that are taken from the system one by one and go b
 _ARENA_MAX = (-8, 1)  # a thread's own heap goes back when it is empty; they share the first
 
 
+def has_accelerators() -> bool:
+    """Whether TensorFlow sees anything but CPUs here."""
+    import tensorflow as tf  # commands import this file before they know that it is installed
+
+    return any(device.device_type != "CPU" for device in tf.config.list_physical_devices())
+
+
 def keep_memory() -> None:
     """Keeps from now on what is freed, for what is allocated next; nothing where TensorFlow sees
     an accelerator.
@@ -29,13 +36,10 @@ def keep_memory() -> None:
     with many threads.  To be called before TensorFlow starts threads: those keep their heaps.
     """
     mallopt = _function("mallopt")
-    if mallopt is None:
+    if mallopt is None or has_accelerators():
         return
-    import tensorflow as tf
-
-    if all(device.device_type == "CPU" for device in tf.config.list_physical_devices()):
-        for parameter, value in (_ARENA_MAX, _MMAP_MAX, _TRIM_THRESHOLD):
-            mallopt(parameter, value)
+    for parameter, value in (_ARENA_MAX, _MMAP_MAX, _TRIM_THRESHOLD):
+        mallopt(parameter, value)
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ from records.durable import write_whole
 from records.errors import InputError
 from tffold import config_file
 from tffold.config import Config
+from tffold.host_memory import has_accelerators
 from tffold.pictures.board import BestEffort
 from tffold.rules import rules
 from tffold.train import describe
@@ -93,7 +94,7 @@ def train(
     start_step = latest.step if latest is not None else 0
     with contextlib.ExitStack() as stack:
         compilation = None
-        alone = cluster.is_one_device and not cluster.has_accelerators
+        alone = cluster.is_one_device and not has_accelerators()
         if compile_apart and alone and start_step < config.train.steps:
             compilation = stack.enter_context(Compilation(config, start_step))
         feed, trainer = prepare(config, task, cluster, start_step)

@@ -53,11 +53,6 @@ class Cluster:
         """Replicas that this process feeds."""
         return self.num_replicas // self.num_processes
 
-    @property
-    def has_accelerators(self) -> bool:
-        """Whether TensorFlow sees anything but CPUs here."""
-        return any(d.device_type != "CPU" for d in tf.config.list_physical_devices())
-
     def distribute(
         self, make: Callable[[tf.distribute.InputContext], tf.data.Dataset]
     ) -> tf.data.Dataset:
