@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--environments", type=Path, default=ROOT / ".peers")
     parser.add_argument("--keep", type=Path, help="keep the compiled program's text there")
     options = parser.parse_args()
-    from run import deepmind_python
+    from environments import deepmind_python
 
     from tffold.config_file import load_config
     from tffold.plan.hlo import Program

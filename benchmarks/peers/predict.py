@@ -36,8 +36,9 @@ def main() -> None:
     parser.add_argument("--environments", type=Path, default=ROOT / ".peers")
     options = parser.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    from environments import deepmind_python
     from long_chain import made_up_features
-    from run import deepmind_python, table, take_turns
+    from run import table, take_turns
 
     from tffold.config_file import load_config
 

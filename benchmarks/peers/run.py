@@ -1,21 +1,23 @@
 """tffold's training step beside its peers': the same batch, the same machine, in turn, in one run.
 
     python benchmarks/peers/run.py                                   # DeepMind's network
+    python benchmarks/peers/run.py --openfold                        # and OpenFold
     python benchmarks/peers/run.py --crop 128 --msa 128 --extra 512 --rounds 5
     python benchmarks/peers/run.py --remat all cheap                 # tffold in two ways
     python benchmarks/peers/run.py --peer NAME PYTHON SCRIPT         # another, beside it
 
-The first run makes an environment for DeepMind's network (a minute, 1 GB). Every round runs each
-program once, in a process of its own; who goes first changes from round to round. Printed are each
-program's medians, and the ratios of tffold to it: of the medians, and the least and the most of the
-rounds' own. Seconds are worth nothing on another day, so nothing is stored. Leave the machine alone
-meanwhile.
+The first run makes an environment for DeepMind's network (a minute, 1 GB), and one for OpenFold if
+it is asked for (three minutes, 6 GB: PyTorch's package holds its libraries for GPUs). Every round
+runs each program once, in a process of its own; who goes first changes from round to round. Printed
+are each program's medians, and the ratios of tffold to it: of the medians, and the least and the
+most of the rounds' own. Seconds are worth nothing on another day, so nothing is stored. Leave the
+machine alone meanwhile.
 
 The step is the gradient of one example in one pass with everything recomputed (``--no-remat``: with
 nothing recomputed; ``--remat``: what tffold alone recomputes), dropout on, clipping, Adam and the
-average of the weights. A script of another peer takes a batch file (see ``make_batch.py``) and the
-options of ``deepmind_step.py``, and writes ``compile_seconds``, ``step_seconds`` and ``peak_gb`` as
-JSON.
+average of the weights. OpenFold compiles nothing. A script of another peer takes a batch file (see
+``make_batch.py``) and the options of ``deepmind_step.py``, and writes ``compile_seconds``,
+``step_seconds`` and ``peak_gb`` as JSON.
 """
 
 from __future__ import annotations
@@ -27,40 +29,13 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import venv
 from pathlib import Path
+
+from environments import deepmind_python, openfold_python
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-# This release computes as DeepMind published it; later ones have kernels of their own.
-DEEPMIND = (
-    "alphafold-colabfold==2.3.13",
-    "biopython<1.85",
-    "dm-haiku==0.0.17",
-    "jax==0.10.2",
-    "ml-collections",
-    "dm-tree",
-    "immutabledict",
-    "pandas",
-    "scipy",
-)
 FIGURES = {"step": "step_seconds", "compile": "compile_seconds", "peak memory": "peak_gb"}
-
-
-def deepmind_python(folder: Path) -> str:
-    """The interpreter of the environment with DeepMind's network, made if it is not there."""
-    python = folder / "bin" / "python"
-    done = folder / "installed"
-    wanted = "\n".join(DEEPMIND)
-    if not done.exists() or done.read_text() != wanted:
-        print(f"making {folder}", flush=True)
-        venv.create(folder, with_pip=True, clear=True)
-        install = [str(python), "-m", "pip", "install", "-q"]
-        # The package names versions that do not fit together; those that do are named here.
-        subprocess.run([*install, *DEEPMIND[1:]], check=True)
-        subprocess.run([*install, "--no-deps", DEEPMIND[0]], check=True)
-        done.write_text(wanted)
-    return str(python)
 
 
 def run_once(command: list[str], arguments: list[str]) -> dict[str, float]:
@@ -133,6 +108,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--environments", type=Path, default=ROOT / ".peers")
     parser.add_argument("--no-deepmind", action="store_true")
+    parser.add_argument("--openfold", action="store_true", help="run OpenFold, too")
     parser.add_argument(
         "--peer", nargs=3, action="append", default=[], metavar=("NAME", "PYTHON", "SCRIPT")
     )
@@ -152,6 +128,9 @@ def main() -> None:
         if not options.no_deepmind:
             python = deepmind_python(options.environments / "deepmind")
             programs["DeepMind"] = [python, str(HERE / "deepmind_step.py"), str(batch)]
+        if options.openfold:
+            python = openfold_python(options.environments / "openfold")
+            programs["OpenFold"] = [python, str(HERE / "openfold_step.py"), str(batch)]
         for name, python, script in options.peer:
             programs[name] = [python, str(Path(script).resolve()), str(batch)]
 
