@@ -26,7 +26,16 @@ DEEPMIND_NEEDS = (
 )
 # What PyPI has of OpenFold is its code of late 2022, with kernels for GPUs beside it.
 OPENFOLD = "openfold==0.0.1"
-OPENFOLD_NEEDS = ("torch", "numpy", "scipy", "ml-collections", "dm-tree", "setuptools", "wheel")
+OPENFOLD_NEEDS = (
+    "torch",
+    "numpy",
+    "scipy",
+    "biopython<1.85",
+    "ml-collections",
+    "dm-tree",
+    "setuptools",
+    "wheel",
+)
 STEREO_CHEMISTRY = "stereo_chemical_props.txt"
 
 
