@@ -9,6 +9,7 @@ import pytest
 from packages import backbone, blast_volume, structure_database, write_package
 
 from examples.learning import packages, run, split
+from tffold.config_file import load_config
 from tffold.data.reader import Damage, RecordSet
 
 mmseqs = pytest.mark.skipif(not shutil.which("mmseqs"), reason="no mmseqs: apt-get install mmseqs2")
@@ -132,7 +133,8 @@ def test_training_gets_the_records_and_the_settings(world, tmp_path, monkeypatch
     monkeypatch.setattr(run, "call", lambda module, *words: calls.append((module, words)))
     monkeypatch.setattr(run, "STAGES", ("records", "training", "evaluation", "report"))
     monkeypatch.setattr(packages, "missing_programs", lambda names: [])
-    parts = run.Part(50, 64, 1e-3, 0), run.Part(90, 96, 3e-4, 1)
+    late = {"dropout": 0.1, "min_rows": 8, "violations": 0.2}
+    parts = run.Part(50, 64, 1e-3, 0), run.Part(90, 96, 3e-4, 1, **late)
     monkeypatch.setattr(run, "CURRICULUM", parts)
     assert run.main([*world, "--until", "report", "train.seed=1"]) == 0
     modules = [module for module, _ in calls]
@@ -144,14 +146,26 @@ def test_training_gets_the_records_and_the_settings(world, tmp_path, monkeypatch
     assert fit[0] == run.CONFIG and fit[-1] == "train.seed=1"
     assert f"data.train=[{tmp_path / 'out' / 'records' / 'train'}]" in fit
     assert f"train.run_dir={tmp_path / 'out' / 'run'}" in fit
-    assert [words[-6:-1] for _, words in calls[1:3]] == [
-        (
-            f"data.crop_size={part.crop}", f"train.learning_rate={part.rate}",
-            f"model.num_recycle={part.recycles}", f"validation.num_recycle={part.recycles}",
-            f"train.steps={part.end}",
-        )
-        for part in parts
-    ]  # fmt: skip
+    for (_, words), part in zip(calls[1:3], parts, strict=True):
+        assert words[-2] == f"train.steps={part.end}"
+        config = load_config(run.CONFIG, [word for word in words if "=" in str(word)])
+        model = config.model
+        assert (config.data.crop_size, config.train.learning_rate) == (part.crop, part.rate)
+        assert (model.num_recycle, config.validation.num_recycle) == (part.recycles,) * 2
+        assert config.data.train_filter.min_msa_rows == part.min_rows
+        assert config.loss.violation_weight == part.violations
+        assert {
+            model.structure_module.dropout_rate,
+            *(
+                rate
+                for stack in (model.evoformer, model.extra_msa_stack)
+                for rate in (
+                    stack.msa_row_attention.dropout_rate,
+                    stack.triangle_multiplication_dropout_rate,
+                    stack.triangle_attention.dropout_rate,
+                )
+            ),
+        } == {part.dropout}
 
     # Fewer steps are fewer parts; the last part ends where it was asked to.
     for steps, parts in {50: [50], 60: [50, 60], 200: [50, 200]}.items():
