@@ -41,7 +41,6 @@ class Part(NamedTuple):
     recycles: int
     dropout: float = 0.0
     min_rows: int = 16  # of an alignment, for its chain to be learnt from
-    violations: float = 0.0  # weight of their loss
 
     def settings(self) -> list[str]:
         """As overrides of the configuration, but for the end."""
@@ -49,7 +48,6 @@ class Part(NamedTuple):
             f"data.crop_size={self.crop}",
             f"data.train_filter.min_msa_rows={self.min_rows}",
             f"train.learning_rate={self.rate}",
-            f"loss.violation_weight={self.violations}",
             f"model.num_recycle={self.recycles}",
             f"validation.num_recycle={self.recycles}",
             *(f"model.{name}_rate={self.dropout}" for name in DROPOUTS),
@@ -65,14 +63,13 @@ DROPOUTS = (
     "structure_module.dropout",
 )
 # Short crops first, where a step is quick; a lower rate where a high one leads no further; dropout
-# and chains with fewer rows when held-out losses fall no more; violations at the end, when what
-# structures lack is right distances of neighbours.
+# and chains with fewer rows when held-out losses fall no more.
 CURRICULUM = (
     Part(5000, 64, 1e-3, 0),
     Part(12_000, 64, 3e-4, 1),
     Part(15_000, 96, 3e-4, 1),
     Part(18_000, 64, 3e-4, 1, dropout=0.1, min_rows=8),
-    Part(100_000, 64, 1e-4, 1, dropout=0.1, min_rows=8, violations=0.1),
+    Part(100_000, 64, 1e-4, 1, dropout=0.1, min_rows=8),
 )
 
 

@@ -133,8 +133,7 @@ def test_training_gets_the_records_and_the_settings(world, tmp_path, monkeypatch
     monkeypatch.setattr(run, "call", lambda module, *words: calls.append((module, words)))
     monkeypatch.setattr(run, "STAGES", ("records", "training", "evaluation", "report"))
     monkeypatch.setattr(packages, "missing_programs", lambda names: [])
-    late = {"dropout": 0.1, "min_rows": 8, "violations": 0.2}
-    parts = run.Part(50, 64, 1e-3, 0), run.Part(90, 96, 3e-4, 1, **late)
+    parts = run.Part(50, 64, 1e-3, 0), run.Part(90, 96, 3e-4, 1, dropout=0.1, min_rows=8)
     monkeypatch.setattr(run, "CURRICULUM", parts)
     assert run.main([*world, "--until", "report", "train.seed=1"]) == 0
     modules = [module for module, _ in calls]
@@ -153,7 +152,6 @@ def test_training_gets_the_records_and_the_settings(world, tmp_path, monkeypatch
         assert (config.data.crop_size, config.train.learning_rate) == (part.crop, part.rate)
         assert (model.num_recycle, config.validation.num_recycle) == (part.recycles,) * 2
         assert config.data.train_filter.min_msa_rows == part.min_rows
-        assert config.loss.violation_weight == part.violations
         assert {
             model.structure_module.dropout_rate,
             *(
