@@ -32,6 +32,16 @@ NEEDED_BYTES = 6_000_000_000  # packages 0.6, what is taken out 1.1, MMseqs2's t
 RESOLUTION = 2.0  # Å; the packages tell none, and confidence heads learn only where there is one
 
 
+DROPOUTS = (
+    *(
+        f"{stack}.{module}dropout"
+        for stack in ("evoformer", "extra_msa_stack")
+        for module in ("msa_row_attention.", "triangle_multiplication_", "triangle_attention.")
+    ),
+    "structure_module.dropout",
+)
+
+
 class Part(NamedTuple):
     """A part of training: until which step, and with which settings."""
 
@@ -54,14 +64,6 @@ class Part(NamedTuple):
         ]
 
 
-DROPOUTS = (
-    *(
-        f"{stack}.{module}dropout"
-        for stack in ("evoformer", "extra_msa_stack")
-        for module in ("msa_row_attention.", "triangle_multiplication_", "triangle_attention.")
-    ),
-    "structure_module.dropout",
-)
 # Short crops first, where a step is quick; a lower rate where a high one leads no further; dropout
 # and chains with fewer rows when held-out losses fall no more.
 CURRICULUM = (
