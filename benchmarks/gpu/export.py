@@ -134,8 +134,8 @@ def main() -> None:
         print(f"{options.folder / name}: written", flush=True)
     for file in ("run.py", "arguments.py"):
         shutil.copy(HERE / file, options.folder / file)
-    peer = ROOT / "benchmarks" / "peers" / "deepmind_step.py"
-    shutil.copy(peer, options.folder / peer.name)
+    for file in ("deepmind_step.py", "steps.py"):
+        shutil.copy(ROOT / "benchmarks" / "peers" / file, options.folder / file)
 
 
 if __name__ == "__main__":

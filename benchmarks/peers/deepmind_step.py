@@ -12,15 +12,12 @@ from __future__ import annotations
 
 import argparse
 import inspect
-import json
-import resource
-import statistics
-import time
 
 import haiku as hk
 import jax
 import jax.numpy as jnp
 import numpy as np
+from steps import main, timed
 
 
 def take_old_clip_names() -> None:
@@ -114,39 +111,17 @@ def measure(options: argparse.Namespace) -> dict:
     zeros = jax.tree_util.tree_map(jnp.zeros_like, parameters)
     state = (parameters, zeros, zeros, parameters, jnp.float32(0))
     step = training_step(loss)
-    seconds = []
-    for number in range(options.steps + 1):
-        start = time.perf_counter()
+
+    def run_step(number: int) -> float:
+        nonlocal state
         state, value = step(state, jax.random.PRNGKey(number), batch)
-        value = float(value)
-        seconds.append(time.perf_counter() - start)
-    if not np.isfinite(value):
-        raise SystemExit(f"the loss is {value}")
-    return {
-        "compile_seconds": seconds[0] - min(seconds[1:]),
-        "step_seconds": statistics.median(seconds[1:]),
-        "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9,
-        "loss": value,
+        return float(value)
+
+    return timed(run_step, options.steps) | {
         "parameters": sum(x.size for x in jax.tree_util.tree_leaves(parameters)),
         "jax": jax.__version__,
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("batch")
-    parser.add_argument("--json", required=True)
-    parser.add_argument("--evoformer-blocks", type=int, default=4)
-    parser.add_argument("--extra-msa-blocks", type=int, default=1)
-    parser.add_argument("--templates", action="store_true")
-    parser.add_argument("--no-remat", action="store_true")
-    parser.add_argument("--bf16", action="store_true")
-    parser.add_argument("--steps", type=int, default=10)
-    options = parser.parse_args()
-    result = measure(options)
-    with open(options.json, "w") as file:
-        json.dump(result, file, indent=1)
-
-
 if __name__ == "__main__":
-    main()
+    main(__doc__.splitlines()[0], measure, more=("--templates", "--bf16"))

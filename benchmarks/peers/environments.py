@@ -8,7 +8,7 @@ import tarfile
 import tempfile
 import venv
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 # This release computes as DeepMind published it; later ones have kernels of their own.
@@ -39,43 +39,43 @@ OPENFOLD_NEEDS = (
 STEREO_CHEMISTRY = "stereo_chemical_props.txt"
 
 
-def _environment(folder: Path, needs: Sequence[str], package: str) -> tuple[Path, bool]:
-    """``(interpreter, whether it was there)``; when new, with ``needs`` installed."""
+def _python(
+    folder: Path, needs: Sequence[str], package: str, bring: Callable[[Path, Path], None]
+) -> str:
+    """The interpreter of an environment with ``needs`` and what ``bring(folder, python)`` brings,
+    made if it is not there."""
     python, done = folder / "bin" / "python", folder / "installed"
-    if done.exists() and done.read_text() == "\n".join((*needs, package)):
-        return python, True
-    print(f"making {folder}", flush=True)
-    venv.create(folder, with_pip=True, clear=True)
-    _pip(python, "install", *needs)
-    return python, False
+    wanted = "\n".join((*needs, package))
+    if not done.exists() or done.read_text() != wanted:
+        print(f"making {folder}", flush=True)
+        venv.create(folder, with_pip=True, clear=True)
+        _pip(python, "install", *needs)
+        bring(folder, python)
+        done.write_text(wanted)
+    return str(python)
 
 
 def _pip(python: Path, *arguments: str | Path) -> None:
     subprocess.run([python, "-m", "pip", arguments[0], "-q", *arguments[1:]], check=True)
 
 
-def _finished(folder: Path, needs: Sequence[str], package: str) -> None:
-    (folder / "installed").write_text("\n".join((*needs, package)))
-
-
 def deepmind_python(folder: Path) -> str:
     """The interpreter of the environment with DeepMind's network, made if it is not there."""
-    python, there = _environment(folder, DEEPMIND_NEEDS, DEEPMIND)
-    if not there:
-        _pip(python, "install", "--no-deps", DEEPMIND)
-        _finished(folder, DEEPMIND_NEEDS, DEEPMIND)
-    return str(python)
+    return _python(folder, DEEPMIND_NEEDS, DEEPMIND, _bring_deepmind)
+
+
+def _bring_deepmind(folder: Path, python: Path) -> None:
+    _pip(python, "install", "--no-deps", DEEPMIND)
 
 
 def openfold_python(folder: Path) -> str:
-    """The interpreter of the environment with OpenFold, made if it is not there.
+    """The interpreter of the environment with OpenFold, made if it is not there."""
+    return _python(folder, OPENFOLD_NEEDS, OPENFOLD, _bring_openfold)
 
-    The package is not installed but unpacked: building it wants a GPU's compiler for kernels that
-    training on a processor does not call.
-    """
-    python, there = _environment(folder, OPENFOLD_NEEDS, OPENFOLD)
-    if there:
-        return str(python)
+
+def _bring_openfold(folder: Path, python: Path) -> None:
+    """Unpacks the package, as building it wants a GPU's compiler for kernels that training on a
+    processor does not call."""
     modules = next(folder.glob("lib/python*/site-packages"))
     # The archive's setup.py asks for this file, which the archive lacks.
     (modules / "scripts").mkdir()
@@ -92,5 +92,3 @@ def openfold_python(folder: Path) -> str:
         with zipfile.ZipFile(next(fetched.glob("alphafold*.whl"))) as wheel:
             table = wheel.read(f"alphafold/common/{STEREO_CHEMISTRY}")
         (modules / "openfold" / "resources" / STEREO_CHEMISTRY).write_bytes(table)
-    _finished(folder, OPENFOLD_NEEDS, OPENFOLD)
-    return str(python)

@@ -12,15 +12,12 @@ from __future__ import annotations
 
 import argparse
 import functools
-import json
-import resource
-import statistics
 import sys
-import time
 import types
 
 import numpy as np
 import torch
+from steps import main, timed
 
 
 def kernels_without_gpu() -> types.ModuleType:
@@ -96,9 +93,8 @@ def measure(options: argparse.Namespace) -> dict:
     loss_of = AlphaFoldLoss(config.loss)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, eps=1e-5)
     average = ExponentialMovingAverage(model, decay=0.999)
-    seconds = []
-    for _ in range(options.steps + 1):
-        start = time.perf_counter()
+
+    def run_step(number: int) -> float:
         optimizer.zero_grad(set_to_none=True)
         outputs = model(dict(batch))
         loss = loss_of(outputs, {name: x[..., -1] for name, x in batch.items()})
@@ -106,37 +102,19 @@ def measure(options: argparse.Namespace) -> dict:
         torch.nn.utils.clip_grad_norm_(model.parameters(), 0.1)
         optimizer.step()
         average.update(model)
-        value = float(loss.detach())
-        seconds.append(time.perf_counter() - start)
-    if not np.isfinite(value):
-        raise SystemExit(f"the loss is {value}")
+        return float(loss.detach())
+
+    result = timed(run_step, options.steps)
     without = [name for name, p in model.named_parameters() if p.grad is None]
     if without:
         raise SystemExit(f"no gradient came to {without}")
-    return {
+    return result | {
         "compile_seconds": 0.0,  # PyTorch runs operation by operation
-        "step_seconds": statistics.median(seconds[1:]),
-        "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9,
-        "loss": value,
         "parameters": sum(p.numel() for p in model.parameters()),
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("batch")
-    parser.add_argument("--json", required=True)
-    parser.add_argument("--evoformer-blocks", type=int, default=4)
-    parser.add_argument("--extra-msa-blocks", type=int, default=1)
-    parser.add_argument("--no-remat", action="store_true")
-    parser.add_argument("--steps", type=int, default=10)
-    options = parser.parse_args()
-    result = measure(options)
-    with open(options.json, "w") as file:
-        json.dump(result, file, indent=1)
-
-
 if __name__ == "__main__":
-    main()
+    main(__doc__.splitlines()[0], measure)

@@ -30,8 +30,6 @@ STAGES = (
 )  # fmt: skip
 NEEDED_BYTES = 6_000_000_000  # packages 0.6, what is taken out 1.1, MMseqs2's tables 3
 RESOLUTION = 2.0  # Å; the packages tell none, and confidence heads learn only where there is one
-
-
 DROPOUTS = (
     *(
         f"{stack}.{module}dropout"
