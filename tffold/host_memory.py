@@ -1,7 +1,7 @@
-"""What becomes of the memory that training frees: glibc's allocator, told what suits each time.
+"""What becomes of the memory that compiling frees: it goes back to the system.
 
-Compiling takes gigabytes once, so what it frees should go back to the system. A step takes the same
-arrays again and again, so what it frees should stay. Other C libraries are left as they are.
+Compiling takes gigabytes once. A step takes the same arrays again and again, and has a pool of
+TensorFlow's for them (see ``lean_import``). C libraries other than glibc are left as they are.
 """
 
 from __future__ import annotations
@@ -13,33 +13,12 @@ from collections.abc import Callable, Iterator
 
 INTERVAL = 0.25  # seconds
 
-# mallopt's parameters, from <malloc.h>, with what they are set to.
-_TRIM_THRESHOLD = (-1, 2**31 - 1)  # bytes at the heap's end that may be free
-_MMAP_MAX = (-4, 0)  # blocks that are taken from the system one by one and go back when freed
-_ARENA_MAX = (-8, 1)  # a thread's own heap goes back when it is empty; they share the first
-
 
 def has_accelerators() -> bool:
     """Whether TensorFlow sees anything but CPUs here."""
     import tensorflow as tf  # commands import this file before they know that it is installed
 
     return any(device.device_type != "CPU" for device in tf.config.list_physical_devices())
-
-
-def keep_memory() -> None:
-    """Keeps from now on what is freed, for what is allocated next; nothing where TensorFlow sees
-    an accelerator.
-
-    Else a step's arrays come from the system and go back again: each page of them is a fault and
-    is filled with zeros anew, which was up to 0.29 of the processor's time.  Threads share one heap
-    then, which suits a host whose processor computes the steps, not one that feeds accelerators
-    with many threads.  To be called before TensorFlow starts threads: those keep their heaps.
-    """
-    mallopt = _function("mallopt")
-    if mallopt is None or has_accelerators():
-        return
-    for parameter, value in (_ARENA_MAX, _MMAP_MAX, _TRIM_THRESHOLD):
-        mallopt(parameter, value)
 
 
 @contextlib.contextmanager

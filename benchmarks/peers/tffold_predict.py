@@ -15,11 +15,9 @@ ROOT = Path(__file__).parents[2]
 
 
 def measure(options: argparse.Namespace) -> dict[str, float]:
-    from tffold.host_memory import keep_memory
     from tffold.lean_import import import_tensorflow
 
     import_tensorflow()  # as tffold-predict does
-    keep_memory()
     import tensorflow as tf
 
     from tffold.config_file import load_config

@@ -122,7 +122,7 @@ def test_bad_settings_are_one_line(run_folder, fasta, tmp_path, capsys, more, wo
 
 def test_weights_that_come_with_a_configuration(run_folder, fasta, tmp_path, capsys, monkeypatch):
     """Found beside it, by its name or its path, in half precision; none is one clear line."""
-    config, asked, kept = small_config(), [], []
+    config, asked = small_config(), []
     monkeypatch.setattr(config_file, "PACKAGED", tmp_path)
     (tmp_path / "small.yaml").write_text(config_file.to_yaml(config))
     weights = {
@@ -141,12 +141,10 @@ def test_weights_that_come_with_a_configuration(run_folder, fasta, tmp_path, cap
 
     load_models = session.load_models
     monkeypatch.setattr(session, "load_models", models)
-    monkeypatch.setattr(predict, "keep_memory", lambda: kept.append(True))
     assert go("small") == predict.EXIT_FAILED  # one target is bad
     assert (tmp_path / "out" / "one" / "ranked_0.pdb").exists()
     assert go(str(tmp_path / "small.yaml")) == predict.EXIT_FAILED
     assert asked == [[str(tmp_path / "small.npz")]] * 2
-    assert kept == [True] * 2
     capsys.readouterr()
     assert go(str(run_folder / "config.yaml")) == 2
     assert "no weights come with this configuration (pass --params)" in capsys.readouterr().err

@@ -15,7 +15,6 @@ from tffold import compile_cache, logs
 from tffold.cli.fit import EXIT_DOES_NOT_FIT, EXIT_INPUT, EXIT_INTERRUPTED, NO_TENSORFLOW
 from tffold.config import Config
 from tffold.config_file import load_config, weights_beside
-from tffold.host_memory import keep_memory
 from tffold.lean_import import import_tensorflow
 
 EXIT_FAILED = 1  # some targets could not be predicted
@@ -51,7 +50,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         search = search_options(options)
         compile_cache.use(options.compile_cache)
         import_tensorflow()
-        keep_memory()
         from tffold.predict.evidence import Evidences
         from tffold.predict.session import predict
 

@@ -19,7 +19,6 @@ import tensorflow as tf
 from records.errors import InputError
 from tffold import logs
 from tffold.config import TrainConfig
-from tffold.host_memory import keep_memory
 
 
 @dataclass(frozen=True)
@@ -134,8 +133,6 @@ def build_cluster(config: TrainConfig) -> Cluster:
         raise InputError(
             f"'train.strategy' must be one of {', '.join(_CLUSTERS)}, not '{config.strategy}'"
         )
-    if config.strategy != "tpu":  # whose devices are not seen yet
-        keep_memory()
     cluster = _CLUSTERS[config.strategy](config)
     logs.set_chief(cluster.is_chief)
     if config.batch_size % cluster.num_replicas:
