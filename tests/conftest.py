@@ -10,8 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from tffold.lean_import import switch_pool_on
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+switch_pool_on()  # as the commands do
 sys.path.insert(0, str(Path(__file__).parent / "support"))
 
 # Files that take minutes, the longest first.

@@ -12,16 +12,20 @@ _UNUSED = "jax"  # TensorFlow Lite's converter looks for it
 _POOL = "TF_ENABLE_ONEDNN_OPTS"
 
 
+def switch_pool_on() -> None:
+    """For a TensorFlow that is not imported yet; a set ``TF_ENABLE_ONEDNN_OPTS`` is left alone."""
+    if platform.machine() in ("x86_64", "AMD64"):  # elsewhere other libraries come with it
+        os.environ.setdefault(_POOL, "1")
+
+
 def import_tensorflow() -> None:
     """Imports TensorFlow with its pool for arrays, and without JAX (0.11 GB and a second).
 
-    JAX can be imported later. Whoever has set ``TF_ENABLE_ONEDNN_OPTS`` is left alone. Nothing
-    happens if TensorFlow or JAX was imported before.
+    JAX can be imported later. Nothing happens if TensorFlow or JAX was imported before.
     """
     if _UNUSED in sys.modules:
         return
-    if platform.machine() in ("x86_64", "AMD64"):  # elsewhere it is another library's
-        os.environ.setdefault(_POOL, "1")
+    switch_pool_on()
     sys.modules[_UNUSED] = None  # what is None there cannot be imported
     try:
         import tensorflow  # noqa: F401
