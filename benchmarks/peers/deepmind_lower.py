@@ -16,7 +16,7 @@ from pathlib import Path
 import haiku as hk
 import jax
 import jax.numpy as jnp
-from deepmind_step import network_config, take_old_clip_names
+from deepmind_step import first_previous, network_config, next_previous, take_old_clip_names
 
 
 def build(model):
@@ -36,18 +36,10 @@ def build(model):
         def body(carry):
             number, previous = carry
             result = run(number, previous, compute_loss=False)
-            following = {
-                "prev_msa_first_row": result["representations"]["msa_first_row"],
-                "prev_pair": result["representations"]["pair"],
-                "prev_pos": result["structure_module"]["final_atom_positions"],
-            }
+            following = next_previous(result)
             return number + 1, jax.tree_util.tree_map(jax.lax.stop_gradient, following)
 
-        previous = {
-            "prev_msa_first_row": jnp.zeros([num_res, 256]),
-            "prev_pair": jnp.zeros([num_res, num_res, 128]),
-            "prev_pos": jnp.zeros([num_res, 37, 3]),
-        }
+        previous = first_previous(num_res)
         if not hk.running_init():
             _, previous = hk.while_loop(lambda carry: carry[0] < count, body, (0, previous))
         _, value = run(count, previous, compute_loss=True)

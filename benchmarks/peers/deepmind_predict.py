@@ -14,7 +14,13 @@ import haiku as hk
 import jax
 import jax.numpy as jnp
 import numpy as np
-from deepmind_step import drawn, first_previous, network_config, take_old_clip_names
+from deepmind_step import (
+    drawn,
+    first_previous,
+    network_config,
+    next_previous,
+    take_old_clip_names,
+)
 from passes import main, timed
 
 
@@ -26,12 +32,7 @@ def build(model):
     def one_pass(batch, previous):
         iteration = modules.AlphaFoldIteration(model, model.global_config)
         result = iteration(batch, previous, is_training=False, return_representations=True)
-        onward = {
-            "prev_pos": result["structure_module"]["final_atom_positions"],
-            "prev_msa_first_row": result["representations"]["msa_first_row"],
-            "prev_pair": result["representations"]["pair"],
-        }
-        return onward, result["predicted_lddt"]["logits"]
+        return next_previous(result), result["predicted_lddt"]["logits"]
 
     return hk.transform(one_pass)
 

@@ -56,6 +56,15 @@ def first_previous(num_res: int) -> dict:
     }
 
 
+def next_previous(result: dict) -> dict:
+    """What a pass gives to the next one."""
+    return {
+        "prev_msa_first_row": result["representations"]["msa_first_row"],
+        "prev_pair": result["representations"]["pair"],
+        "prev_pos": result["structure_module"]["final_atom_positions"],
+    }
+
+
 def drawn(shapes):
     """Parameters: values do not change the time; zeros would leave whole branches dead."""
     draw = np.random.default_rng(0)
