@@ -14,13 +14,6 @@ from collections.abc import Callable, Iterator
 INTERVAL = 0.25  # seconds
 
 
-def has_accelerators() -> bool:
-    """Whether TensorFlow sees anything but CPUs here."""
-    import tensorflow as tf  # commands import this file before they know that it is installed
-
-    return any(device.device_type != "CPU" for device in tf.config.list_physical_devices())
-
-
 @contextlib.contextmanager
 def returning_memory() -> Iterator[None]:
     """Gives freed memory back to the system again and again, as long as it lasts.
@@ -28,7 +21,7 @@ def returning_memory() -> Iterator[None]:
     Tracing, lowering and compiling free in small pieces what they took. glibc keeps those for
     later, so that the peak is the sum of what was needed one after the other.
     """
-    trim = _function("malloc_trim")
+    trim = _malloc_trim()
     if trim is None:
         yield
         return
@@ -48,9 +41,9 @@ def returning_memory() -> Iterator[None]:
         trim(0)
 
 
-def _function(name: str) -> Callable[..., int] | None:
-    """glibc's function of this name; ``None`` where the C library has none."""
+def _malloc_trim() -> Callable[[int], int] | None:
+    """glibc's function; ``None`` where the C library has none."""
     try:
-        return getattr(ctypes.CDLL(None), name)
+        return ctypes.CDLL(None).malloc_trim
     except (AttributeError, OSError, TypeError):
         return None

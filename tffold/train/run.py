@@ -18,7 +18,6 @@ from records.durable import write_whole
 from records.errors import InputError
 from tffold import config_file
 from tffold.config import Config
-from tffold.host_memory import has_accelerators
 from tffold.pictures.board import BestEffort
 from tffold.rules import rules
 from tffold.train import describe
@@ -38,7 +37,7 @@ from tffold.train.profiler import Profiler
 from tffold.train.replicas import StepBack
 from tffold.train.run_folder import RunFolder
 from tffold.train.saving import VALIDATION, restore, start_from
-from tffold.train.strategy import Cluster, build_cluster
+from tffold.train.strategy import Cluster, build_cluster, has_accelerators
 from tffold.train.summary import run_summary
 from tffold.train.task import Task
 from tffold.train.trainer import AlphaFoldTrainer

@@ -121,6 +121,11 @@ def sum_over_replicas(
     return add((gradient, scalars))
 
 
+def has_accelerators() -> bool:
+    """Whether TensorFlow sees anything but CPUs here."""
+    return any(device.device_type != "CPU" for device in tf.config.list_physical_devices())
+
+
 def build_cluster(config: TrainConfig) -> Cluster:
     """The cluster that ``train.strategy`` names; what is logged is the chief's from now on.
 
